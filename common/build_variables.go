@@ -1,0 +1,233 @@
+package common
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
+	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
+	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+	"gitlab.com/gitlab-org/gitlab-runner/common/variables"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/masking"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/timestamps"
+	"gitlab.com/gitlab-org/gitlab-runner/shells"
+)
+
+// newJob decides everything about the job that does not depend on the machine.
+func (b *Build) newJob() *Job {
+	o := b.options
+	received := append(variables.Parse(o.Runner.Environment), o.Job.Variables...)
+	flags, warnings := featureflags.Resolve(o.Runner.FeatureFlags, received.Lookup)
+	job := &Job{
+		Spec: o.Job, Runner: o.Runner, Flags: flags,
+		ConcurrentID: o.ConcurrentID, ConcurrentProjectID: o.ConcurrentProjectID,
+	}
+	b.job = job
+	job.Variables = b.variables(Machine{}).Expand("")
+	job.Log = b.newLog()
+
+	settings, more := ReadSettings(job.Variables, o.Job.Git.Depth)
+	warnings = append(warnings, more...)
+	if o.Runner.DebugTraceDisabled && (settings.DebugTrace || settings.DebugServices) {
+		warnings = append(warnings, "CI_DEBUG_TRACE and CI_DEBUG_SERVICES: usage is disabled on this Runner")
+		settings.DebugTrace, settings.DebugServices = false, false
+	}
+	job.Settings = settings
+	strategy, warning := strategyOf(job.Variables, o.Job.AllowGitFetch)
+	if warning != "" {
+		warnings = append(warnings, warning)
+	}
+	job.Strategy = strategy
+	b.warnings = warnings
+	return job
+}
+
+// newLog returns the job log with its pipeline: secrets are masked first, then lines get their
+// timestamps, then they reach the trace.
+func (b *Build) newLog() *joblog.Log {
+	options := masking.Options{
+		Values:        b.job.Variables.Masked(),
+		TokenPrefixes: b.tokenPrefixes(),
+	}
+	stamped := b.job.Flags.IsOn(featureflags.Timestamps)
+	return joblog.New(joblog.Options{
+		Sections: b.options.Job.Features.TraceSections,
+		Process:  b.options.Log,
+		Now:      time.Now,
+		Open: func(s joblog.Stream) io.WriteCloser {
+			var sink io.WriteCloser = unclosed{b.options.Trace}
+			if stamped {
+				sink = timestamps.NewWriter(b.options.Trace, s.Number, s.Kind, time.Now)
+			}
+			return masking.NewWriter(sink, options)
+		},
+	})
+}
+
+func (b *Build) tokenPrefixes() []string {
+	prefixes := []string{"glpat-"}
+	if b.job.Flags.IsOn(featureflags.MaskAllDefaultTokens) {
+		prefixes = masking.DefaultTokenPrefixes()
+	}
+	return append(prefixes, b.options.Job.Features.TokenMaskPrefixes...)
+}
+
+// unclosed keeps the trace open when a stream that leads to it is closed.
+type unclosed struct{ io.Writer }
+
+func (unclosed) Close() error { return nil }
+
+// variables returns the job's variables, unexpanded, in the order in which later ones win.
+func (b *Build) variables(machine Machine) variables.List {
+	job, o := b.job, b.options
+	internal := func(key, value string) spec.Variable {
+		return spec.Variable{Key: key, Value: value, Public: true, Internal: true, Raw: true}
+	}
+	var list variables.List
+	for _, flag := range job.Flags.All() {
+		list = append(list, internal(flag.Name, strconv.FormatBool(flag.On)))
+	}
+	if o.Job.Image != nil && o.Job.Image.Name != "" {
+		list = append(list, spec.Variable{Key: "CI_JOB_IMAGE", Value: o.Job.Image.Name, Public: true, Internal: true})
+	}
+	list = append(list, internal("CI_RUNNER_SHORT_TOKEN", o.Runner.ShortToken()))
+	list = append(list, variables.Parse(o.Runner.Environment)...)
+	list = append(list,
+		internal("CI_BUILDS_DIR", machine.BuildsDir),
+		internal("CI_PROJECT_DIR", job.ProjectDir),
+		internal("CI_CONCURRENT_ID", strconv.Itoa(job.ConcurrentID)),
+		internal("CI_CONCURRENT_PROJECT_ID", strconv.Itoa(job.ConcurrentProjectID)),
+		internal("CI_SERVER", "yes"),
+		internal("CI_JOB_STATUS", string(Running)),
+		internal("CI_JOB_TIMEOUT", strconv.Itoa(int(b.timeout().Seconds()))),
+	)
+	list = append(list, o.TLSVariables...)
+	for _, v := range o.Job.Variables {
+		if !strings.HasPrefix(v.Key, "FF_") {
+			list = append(list, v)
+		}
+	}
+	environment := "CI_DISPOSABLE_ENVIRONMENT"
+	if o.Features.Shared {
+		environment = "CI_SHARED_ENVIRONMENT"
+	}
+	list = append(list,
+		internal(environment, "true"),
+		internal("CI_RUNNER_VERSION", o.Version.Version),
+		internal("CI_RUNNER_REVISION", o.Version.Revision),
+		internal("CI_RUNNER_EXECUTABLE_ARCH", o.Version.OS+"/"+o.Version.Arch),
+		internal("RUNNER_TEMP_PROJECT_DIR", job.TmpDir),
+	)
+	if machine.NetworkName != "" {
+		list = append(list, internal("CI_BUILD_NETWORK_NAME", machine.NetworkName))
+	}
+	return append(list, machine.ExtraVariables...)
+}
+
+// refuse ends jobs that ask for what this runner cannot do, before anything is made for them.
+func (b *Build) refuse() error {
+	for _, warning := range b.warnings {
+		b.job.Log.Warn("%s", warning)
+	}
+	images := append([]spec.Image(nil), b.options.Job.Services...)
+	kind := "services"
+	if image := b.options.Job.Image; image != nil {
+		images = append([]spec.Image{*image}, images...)
+		kind = "image"
+	}
+	for i, image := range images {
+		if i == 1 {
+			kind = "services"
+		}
+		if len(image.ExecutorOpts.Unsupported) > 0 {
+			return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are [docker.platform docker.user]",
+				kind, image.ExecutorOpts.Unsupported, b.job.Runner.Executor+" executor"))
+		}
+	}
+	if len(b.options.Job.Secrets) > 0 {
+		return unsupported(fmt.Errorf("secrets from external providers are not supported by this runner"))
+	}
+	if len(b.options.Job.Inputs) > 0 {
+		return unsupported(fmt.Errorf("job inputs are not supported by this runner"))
+	}
+	return b.adoptRun()
+}
+
+func unsupported(err error) error {
+	return &BuildError{Reason: RunnerSystemFailure, ExitCode: 3, Err: err}
+}
+
+// adoptRun turns a job of native steps into one script that hands them to the step runner in the image.
+func (b *Build) adoptRun() error {
+	job := b.options.Job
+	if job.Run == "" {
+		return nil
+	}
+	for _, step := range job.Steps {
+		if len(step.Script) > 0 {
+			return unsupported(fmt.Errorf("a job has either run or script, not both"))
+		}
+	}
+	var steps []json.RawMessage
+	if err := json.Unmarshal([]byte(job.Run), &steps); err != nil {
+		return unsupported(fmt.Errorf("reading the steps in run: %w", err))
+	}
+	if _, there := b.job.Variables.Lookup("STEPS"); there {
+		return unsupported(fmt.Errorf("a job with run must not have a variable STEPS"))
+	}
+	job.Variables = append(job.Variables, spec.Variable{Key: "STEPS", Value: job.Run, Raw: true})
+	job.Steps = []spec.Step{{Name: spec.StepScript, Script: []string{"step-runner ci"}}}
+	return nil
+}
+
+// stepScript is the script of one of the user's steps.
+func (b *Build) stepScript(step spec.Step) string {
+	lines := step.Script
+	if step.Name == "release" {
+		lines = make([]string, len(step.Script))
+		for i, line := range step.Script {
+			lines[i] = b.job.Variables.ExpandValue(line)
+		}
+	}
+	script := b.script(b.job.Variables)
+	script.Blocks = []shells.Block{
+		{Name: "pre_build_script", Commands: single(b.job.Runner.PreBuildScript)},
+		{Name: "script_step", Commands: lines},
+		{Name: "post_build_script", Commands: single(b.job.Runner.PostBuildScript)},
+	}
+	return shells.Bash(script)
+}
+
+// afterScript is the script of after_script, which learns how the job went so far.
+func (b *Build) afterScript(step spec.Step, state State) string {
+	status := spec.Variable{Key: "CI_JOB_STATUS", Value: string(state), Public: true, Internal: true, Raw: true}
+	script := b.script(b.job.Variables.Set(status))
+	script.Notice = "Running after script..."
+	script.Blocks = []shells.Block{{Name: "after_script_step", Commands: step.Script}}
+	return shells.Bash(script)
+}
+
+func (b *Build) script(list variables.List) shells.Script {
+	script := shells.Script{
+		TmpDir:         b.job.TmpDir,
+		Dir:            b.job.ProjectDir,
+		Trace:          b.job.Settings.DebugTrace,
+		Sections:       b.options.Job.Features.TraceSections && b.job.Flags.IsOn(featureflags.ScriptSections),
+		CheckExitCodes: b.job.Flags.IsOn(featureflags.BashExitCodeCheck),
+	}
+	for _, v := range list.Unique() {
+		script.Variables = append(script.Variables, shells.Variable{Key: v.Key, Value: v.Value, File: v.File})
+	}
+	return script
+}
+
+func single(command string) []string {
+	if command == "" {
+		return nil
+	}
+	return []string{command}
+}

@@ -1,0 +1,202 @@
+package common
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
+	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+)
+
+// SanitizeCacheKey makes a key a relative path that stays below its base. ok is false when nothing is
+// left of it.
+func SanitizeCacheKey(key string) (clean string, ok bool) {
+	clean = strings.NewReplacer("%2f", "/", "%2F", "/", "%2e", ".", "%2E", ".", `\`, "/").Replace(key)
+	clean = strings.TrimPrefix(path.Clean("/"+clean), "/")
+	for clean != "" {
+		dir, last := path.Split(clean)
+		last = strings.TrimRight(last, " \t\r\n\v\f")
+		if last != "" && last != "." && last != ".." {
+			return dir + last, true
+		}
+		clean = strings.TrimRight(dir, "/")
+	}
+	return "", false
+}
+
+// cacheName is the key of a cache as the user sees it and as it stands in paths.
+type cacheName struct {
+	human, file string
+}
+
+// cacheName resolves a key. The warning, if any, is for the user; ok is false if the key is of no use.
+func (b *Build) cacheName(key string) (name cacheName, warning string, ok bool) {
+	if key == "" {
+		key = path.Join(b.job.Spec.Info.Name, b.job.Spec.Git.Ref)
+	}
+	raw := b.job.Variables.ExpandValue(key)
+	if b.job.Flags.IsOn(featureflags.HashCacheKeys) {
+		if raw == "" {
+			return cacheName{}, "", false
+		}
+		sum := sha256.Sum256([]byte(raw))
+		return cacheName{human: raw, file: hex.EncodeToString(sum[:])}, "", true
+	}
+	clean, ok := SanitizeCacheKey(raw)
+	if !ok {
+		return cacheName{}, fmt.Sprintf("cache key %q could not be sanitized", raw), false
+	}
+	if clean != raw {
+		warning = fmt.Sprintf("cache key %q sanitized to %q", raw, clean)
+	}
+	return cacheName{human: clean, file: clean}, warning, true
+}
+
+// cacheObject is the name of a cache's remote object.
+func (b *Build) cacheObject(name cacheName) (string, error) {
+	config := b.job.Runner.Cache
+	base := config.Path
+	if !config.Shared {
+		base = path.Join(base, "runner", b.job.Runner.ShortToken())
+	}
+	base = path.Join(base, "project", fmt.Sprint(b.job.Spec.Info.ProjectID))
+	file := name.file
+	if b.job.Flags.IsOn(featureflags.HashCacheKeys) {
+		file = path.Join(file[:2], file)
+	}
+	object := path.Join(base, file)
+	if !strings.HasPrefix(object, base+"/") {
+		return "", fmt.Errorf("cache key %q leaves the project's folder", name.human)
+	}
+	return object, nil
+}
+
+func (b *Build) cacheFile(name cacheName) string {
+	return path.Join(b.job.CacheDir, name.file, "cache.zip")
+}
+
+// cachePolicy returns whether an entry is to be restored and saved.
+func (b *Build) cachePolicy(c spec.Cache) (pull, push bool, err error) {
+	switch policy := b.job.Variables.ExpandValue(c.Policy); policy {
+	case "", "pull-push":
+		return true, true, nil
+	case "pull":
+		return true, false, nil
+	case "push":
+		return false, true, nil
+	default:
+		return false, false, Fail(ScriptFailure, fmt.Errorf("unknown cache policy %q: use pull-push, pull or push", policy))
+	}
+}
+
+func (b *Build) cacheRestore(ctx context.Context, c spec.Cache) (plan.CacheRestore, error) {
+	pull, _, err := b.cachePolicy(c)
+	if err != nil {
+		return plan.CacheRestore{}, err
+	}
+	restore := plan.CacheRestore{
+		TimeoutMinutes: b.job.Settings.CacheRequestTimeout,
+		Paths:          c.Paths,
+		CleanFailed:    b.job.Flags.IsOn(featureflags.CleanUpFailedCacheExtract),
+	}
+	name, warning, ok := b.cacheName(c.Key)
+	if warning != "" {
+		restore.Warnings = append(restore.Warnings, warning)
+	}
+	switch {
+	case !ok:
+		restore.Notice = "Skipping cache extraction due to empty cache key"
+		return restore, nil
+	case !pull:
+		restore.Notice = fmt.Sprintf("Not downloading cache %s due to policy", name.human)
+		return restore, nil
+	}
+	names := []cacheName{name}
+	for _, key := range b.fallbackKeys(c, &restore.Warnings) {
+		name, warning, ok := b.cacheName(key)
+		if warning != "" {
+			restore.Warnings = append(restore.Warnings, warning)
+		}
+		if ok {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		key := plan.CacheKey{Name: name.human, File: b.cacheFile(name)}
+		if b.options.RemoteCache != nil {
+			key.Remote = b.remote(ctx, name, b.options.RemoteCache.Download)
+		}
+		restore.Keys = append(restore.Keys, key)
+	}
+	return restore, nil
+}
+
+// fallbackKeys are the keys to try after the entry's own. The runner-wide one must not reach into the
+// caches of protected refs.
+func (b *Build) fallbackKeys(c spec.Cache, warnings *[]string) []string {
+	keys := append([]string(nil), c.FallbackKeys...)
+	fallback := b.job.Variables.ExpandValue(b.job.Settings.CacheFallbackKey)
+	if fallback == "" {
+		return keys
+	}
+	if strings.HasSuffix(strings.TrimRight(fallback, ". "), "-protected") {
+		*warnings = append(*warnings, fmt.Sprintf("CACHE_FALLBACK_KEY %q is not allowed: it ends in -protected", fallback))
+		return keys
+	}
+	return append(keys, fallback)
+}
+
+func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, error) {
+	_, push, err := b.cachePolicy(c)
+	if err != nil {
+		return plan.CacheSave{}, err
+	}
+	save := plan.CacheSave{
+		TimeoutMinutes:   b.job.Settings.CacheRequestTimeout,
+		Paths:            c.Paths,
+		Untracked:        c.Untracked,
+		CompressionLevel: b.job.Settings.CacheCompressionLevel,
+		Format:           b.job.Settings.CacheCompressionFormat,
+	}
+	name, warning, ok := b.cacheName(c.Key)
+	if warning != "" {
+		save.Warnings = append(save.Warnings, warning)
+	}
+	switch {
+	case !ok:
+		save.Notice = "Skipping cache archiving due to empty cache key"
+		return save, nil
+	case !push:
+		save.Notice = fmt.Sprintf("Not uploading cache %s due to policy", name.human)
+		return save, nil
+	}
+	save.Key = plan.CacheKey{Name: name.human, File: b.cacheFile(name)}
+	if b.job.Runner.Cache != nil {
+		save.MaxUploadBytes = b.job.Runner.Cache.MaxUploadedArchiveSize
+	}
+	if b.options.RemoteCache != nil {
+		save.Key.Remote = b.remote(ctx, name, b.options.RemoteCache.Upload)
+	}
+	return save, nil
+}
+
+// remote asks for the place of a remote object. Without one the job goes on with its local cache.
+func (b *Build) remote(ctx context.Context, name cacheName, locate locateObject) *plan.Remote {
+	object, err := b.cacheObject(name)
+	if err == nil {
+		var place plan.Remote
+		if place, err = locate(ctx, object, b.timeout()); err == nil {
+			return &place
+		}
+	}
+	if !errors.Is(err, context.Canceled) {
+		b.options.Log.WithError(err).Error("the distributed cache cannot be used: the job goes on without it")
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/sirupsen/logrus"
+)
+
+// The defaults of keys whose zero value means something else.
+const (
+	DefaultConcurrent      = 1
+	DefaultCheckInterval   = 3 * time.Second
+	DefaultShutdownTimeout = 30 * time.Second
+	DefaultSessionTimeout  = 30 * time.Minute
+	DefaultMaxAge          = 15 * time.Minute
+	DefaultOutputLimit     = 4096 << 10 // bytes
+)
+
+// File is a configuration together with where it came from.
+type File struct {
+	Config
+	// Path is where the file is, or will be.
+	Path string
+	// ModTime is that of the file when it was loaded, zero if there was none.
+	ModTime time.Time
+	// Unknown are the keys that nothing knows, as dotted paths.
+	Unknown []string
+}
+
+// Load reads a configuration file. One that does not exist is an empty configuration. The error of a
+// file that cannot be used names the place and the key.
+func Load(path string) (*File, error) {
+	file := &File{Path: path, Config: Config{Concurrent: DefaultConcurrent, SessionServer: SessionServer{SessionTimeout: int(DefaultSessionTimeout.Seconds())}}}
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return file, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if err := file.decode(string(data)); err != nil {
+		return nil, fmt.Errorf("decoding configuration file %s: %w", path, err)
+	}
+	if err := file.Validate(); err != nil {
+		return nil, fmt.Errorf("invalid config: %w", err)
+	}
+	file.ModTime = info.ModTime()
+	return file, nil
+}
+
+func (f *File) decode(text string) error {
+	meta, err := toml.Decode(text, &f.Config)
+	if err != nil {
+		var parse toml.ParseError
+		if errors.As(err, &parse) {
+			return fmt.Errorf("line %d, column %d: %s", parse.Position.Line, parse.Position.Col, parse.Message)
+		}
+		return err
+	}
+	if !meta.IsDefined("sentry_dsn") {
+		f.SentryDSN = os.Getenv("SENTRY_DSN")
+	}
+	for _, key := range meta.Undecoded() {
+		if !carriedAlong(key) {
+			f.Unknown = append(f.Unknown, key.String())
+		}
+	}
+	if err := f.keepForeign(text); err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, runner := range f.Runners {
+		runner.URL = os.ExpandEnv(runner.URL)
+		runner.Token = os.ExpandEnv(runner.Token)
+		runner.LoadedAt = now
+	}
+	return nil
+}
+
+// foreignTables are those of executors that are not ours. They are carried along, so that a file that
+// serves several runners is not damaged by saving it.
+var foreignTables = map[string]bool{
+	"ssh": true, "parallels": true, "virtualbox": true, "machine": true, "kubernetes": true, "custom": true,
+}
+
+// freeTables hold whatever their owner likes; what stands below them is not ours to know.
+var freeTables = map[string]bool{
+	"plugin_config": true, "nesting_config": true, "usage_logger": true, "machine": true, "referees": true, "boot_verify": true,
+}
+
+func carriedAlong(key toml.Key) bool {
+	if len(key) > 1 && key[0] == "runners" && foreignTables[key[1]] {
+		return true
+	}
+	return slices.ContainsFunc(key, func(part string) bool { return freeTables[part] })
+}
+
+func (f *File) keepForeign(text string) error {
+	var raw struct {
+		Runners []map[string]any `toml:"runners"`
+	}
+	if _, err := toml.Decode(text, &raw); err != nil {
+		return err
+	}
+	for i, tables := range raw.Runners {
+		for name, table := range tables {
+			if !foreignTables[name] {
+				continue
+			}
+			if f.Runners[i].Foreign == nil {
+				f.Runners[i].Foreign = map[string]any{}
+			}
+			f.Runners[i].Foreign[name] = table
+		}
+	}
+	return nil
+}
+
+// Validate checks what must hold for the file to be used at all.
+func (c *Config) Validate() error {
+	if c.Concurrent < 1 {
+		return fmt.Errorf("concurrent is %d: it must be at least 1", c.Concurrent)
+	}
+	if c.LogLevel != "" {
+		if _, err := logrus.ParseLevel(c.LogLevel); err != nil {
+			return fmt.Errorf("log_level %q is unknown: use debug, info, warn, error, fatal or panic", c.LogLevel)
+		}
+	}
+	switch c.LogFormat {
+	case "", "runner", "text", "json":
+	default:
+		return fmt.Errorf("log_format %q is unknown: use runner, text or json", c.LogFormat)
+	}
+	if err := validateLabels(c.Labels); err != nil {
+		return fmt.Errorf("validating labels: %w", err)
+	}
+	for _, runner := range c.Runners {
+		if err := validateLabels(MergeLabels(c.Labels, runner.Labels)); err != nil {
+			return fmt.Errorf("validating runner %s: validating labels: %w", runner.Name, err)
+		}
+		if runner.Autoscaler == nil {
+			continue
+		}
+		if err := runner.Autoscaler.validate(); err != nil {
+			return fmt.Errorf("validating runner %s: autoscaler: %w", runner.Name, err)
+		}
+	}
+	return nil
+}
+
+func (a *Autoscaler) validate() error {
+	for key, value := range map[string]int{
+		"capacity_per_instance": a.CapacityPerInstance, "max_use_count": a.MaxUseCount, "max_instances": a.MaxInstances,
+	} {
+		if value < 0 {
+			return fmt.Errorf("%s is %d: it must not be negative", key, value)
+		}
+	}
+	switch a.ConnectorConfig.Protocol {
+	case "", "ssh", "winrm", "winrm+https":
+	default:
+		return fmt.Errorf("connector_config.protocol %q is unknown: use ssh, winrm or winrm+https", a.ConnectorConfig.Protocol)
+	}
+	for i, p := range a.Policy {
+		if p.IdleTime != 0 && p.IdleTime < time.Second {
+			return fmt.Errorf("policy %d: idle_time is %s: write a duration with its unit, such as \"20m0s\"", i+1, p.IdleTime)
+		}
+		if p.IdleCount < 0 {
+			return fmt.Errorf("policy %d: idle_count is %d: it must not be negative", i+1, p.IdleCount)
+		}
+	}
+	return nil
+}
+
+// Save writes the configuration to its path, whole or not at all, readable by its owner only.
+func (f *File) Save() error {
+	var text strings.Builder
+	encoder := toml.NewEncoder(&text)
+	encoder.Indent = "  "
+	if err := encoder.Encode(f.document()); err != nil {
+		return fmt.Errorf("encoding the configuration: %w", err)
+	}
+	dir := filepath.Dir(f.Path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("saving the configuration: %w", err)
+	}
+	if err := writeFile(f.Path, []byte(text.String())); err != nil {
+		return fmt.Errorf("saving the configuration: %w", err)
+	}
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return fmt.Errorf("saving the configuration: %w", err)
+	}
+	f.ModTime = info.ModTime()
+	return nil
+}
+
+// document is the configuration with the tables of other executors back in place.
+func (f *File) document() any {
+	type entry struct {
+		*Runner
+		SSH        any `toml:"ssh,omitempty"`
+		Parallels  any `toml:"parallels,omitempty"`
+		VirtualBox any `toml:"virtualbox,omitempty"`
+		Machine    any `toml:"machine,omitempty"`
+		Kubernetes any `toml:"kubernetes,omitempty"`
+		Custom     any `toml:"custom,omitempty"`
+	}
+	plain := f.Config
+	plain.Runners = nil
+	document := struct {
+		Config
+		Runners []entry `toml:"runners"`
+	}{Config: plain}
+	for _, runner := range f.Runners {
+		foreign := runner.Foreign
+		document.Runners = append(document.Runners, entry{
+			Runner: runner, SSH: foreign["ssh"], Parallels: foreign["parallels"], VirtualBox: foreign["virtualbox"],
+			Machine: foreign["machine"], Kubernetes: foreign["kubernetes"], Custom: foreign["custom"],
+		})
+	}
+	return document
+}
+
+// writeFile replaces a file in one step.
+func writeFile(path string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".config-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
