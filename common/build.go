@@ -12,7 +12,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
-	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
@@ -85,8 +84,9 @@ type Build struct {
 // Status is where a build is, for metrics and for people.
 type Status struct {
 	State State
-	// Stage is the name of the current stage.
-	Stage string
+	// Stage is the name of the current stage, ExecutorStage what the executor is at.
+	Stage         string
+	ExecutorStage string
 	// Started is when the build was made.
 	Started time.Time
 }
@@ -124,7 +124,7 @@ const cleanupTimeout = 5 * time.Minute
 // NewBuild returns a build that is ready to run.
 func NewBuild(o BuildOptions) *Build {
 	b := &Build{options: o, started: time.Now()}
-	b.status = Status{State: Pending, Started: b.started}
+	b.status = Status{State: Pending, ExecutorStage: executorCreated, Started: b.started}
 	b.job = b.newJob()
 	return b
 }
@@ -185,6 +185,7 @@ func (b *Build) run(ctx context.Context) (err error) {
 	}
 	defer release()
 	defer b.cleanup(ctx)
+	b.setExecutorStage(executorRun)
 	err = b.runStages(ctx)
 	if err != nil && ctx.Err() != nil {
 		// The context was derived from the machine: its cause tells of a machine that was lost.
@@ -233,6 +234,7 @@ func (b *Build) cleanup(ctx context.Context) {
 	if b.executor == nil {
 		return
 	}
+	b.setExecutorStage(executorCleanup)
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer stop()
 	if err := b.executor.Cleanup(ctx); err != nil {
@@ -322,6 +324,20 @@ func (b *Build) setStage(stage string) {
 	b.status.Stage = stage
 }
 
+// The stages of an executor, as metrics name them.
+const (
+	executorCreated = "created"
+	executorPrepare = "prepare"
+	executorRun     = "docker_run"
+	executorCleanup = "cleanup"
+)
+
+func (b *Build) setExecutorStage(stage string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.ExecutorStage = stage
+}
+
 func (b *Build) setOnCancel(cancel context.CancelCauseFunc) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -337,5 +353,5 @@ func (b *Build) takeOnCancel() context.CancelCauseFunc {
 	return cancel
 }
 
-// Log returns the job's log, for what the owner of the build has to tell the user.
-func (b *Build) Log() *joblog.Log { return b.job.Log }
+// URL is the job's page in GitLab.
+func (b *Build) URL() string { return b.job.URL() }

@@ -25,6 +25,7 @@ func (b *Build) prepare(ctx context.Context) (watched context.Context, release c
 
 	title := fmt.Sprintf("Preparing the %q executor", b.job.Runner.Executor)
 	b.setStage(stagePrepareExecutor)
+	b.setExecutorStage(executorPrepare)
 	err = b.job.Log.Section(stagePrepareExecutor, title, func() error {
 		watched, release, err = b.tryToPrepare(ctx, limited)
 		return err

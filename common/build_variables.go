@@ -20,8 +20,7 @@ import (
 // newJob decides everything about the job that does not depend on the machine.
 func (b *Build) newJob() *Job {
 	o := b.options
-	received := append(variables.Parse(o.Runner.Environment), o.Job.Variables...)
-	flags, warnings := featureflags.Resolve(o.Runner.FeatureFlags, received.Lookup)
+	flags, warnings := featureflags.Resolve(o.Runner.FeatureFlags, received(o.Runner, o.Job).Lookup)
 	job := &Job{
 		Spec: o.Job, Runner: o.Runner, Flags: flags,
 		ConcurrentID: o.ConcurrentID, ConcurrentProjectID: o.ConcurrentProjectID,

@@ -123,3 +123,21 @@ func dnsName(name string) string {
 	}
 	return clean
 }
+
+// DebugTrace says whether a job's log will show every command and so may show secrets. It can be asked
+// before there is a Build.
+func DebugTrace(runner *config.Runner, job *spec.Job) bool {
+	return !runner.DebugTraceDisabled && received(runner, job).Bool("CI_DEBUG_TRACE")
+}
+
+// DynamicTraceInterval says whether the job's log is to be touched more rarely the rarer the server
+// wants it. It can be asked before there is a Build.
+func DynamicTraceInterval(runner *config.Runner, job *spec.Job) bool {
+	flags, _ := featureflags.Resolve(runner.FeatureFlags, received(runner, job).Lookup)
+	return flags.IsOn(featureflags.DynamicTraceForceSend)
+}
+
+// received are the variables of the runner entry and of the payload, as they came.
+func received(runner *config.Runner, job *spec.Job) variables.List {
+	return append(variables.Parse(runner.Environment), job.Variables...)
+}

@@ -1,0 +1,98 @@
+// Package commands is the command line: one file per command, each of which reads flags, makes the parts
+// and sets them to work. What they do is in the packages they use.
+//
+// Only main imports it.
+package commands
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v3"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+)
+
+// Environment is what commands work with.
+type Environment struct {
+	Version version.Info
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+}
+
+// The names of flags that several commands have.
+const (
+	flagConfig    = "config"
+	flagDebug     = "debug"
+	flagLogLevel  = "log-level"
+	flagLogFormat = "log-format"
+)
+
+// New returns the program's command.
+func New(env Environment) *cli.Command {
+	log := newLogger(env.Stderr)
+	return &cli.Command{
+		Name:                  "gitlab-runner",
+		Usage:                 "run GitLab CI/CD jobs",
+		Version:               env.Version.Version,
+		HideVersion:           true,
+		EnableShellCompletion: true,
+		Reader:                env.Stdin,
+		Writer:                env.Stdout,
+		ErrWriter:             env.Stderr,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: flagDebug, Usage: "log at debug level", Sources: cli.EnvVars("RUNNER_DEBUG")},
+			&cli.StringFlag{Name: flagLogLevel, Aliases: []string{"l"}, Usage: "log at `LEVEL`: debug, info, warn, error, fatal, panic", Sources: cli.EnvVars("LOG_LEVEL")},
+			&cli.StringFlag{Name: flagLogFormat, Usage: "log in `FORMAT`: runner, text, json", Sources: cli.EnvVars("LOG_FORMAT")},
+			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true},
+		},
+		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {
+			return ctx, setUpLogging(log, c)
+		},
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Bool("version") {
+				_, err := fmt.Fprint(env.Stdout, env.Version.Extended())
+				return err
+			}
+			if c.Args().Present() {
+				return fmt.Errorf("unknown command %q: see gitlab-runner --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		// Errors are printed once, by main.
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+		Commands: []*cli.Command{
+			runCommand(env, log),
+			registerCommand(env, log),
+			verifyCommand(env, log),
+			unregisterCommand(env, log),
+			listCommand(env, log),
+			lintCommand(env),
+		},
+	}
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: flagConfig, Aliases: []string{"c"}, Value: config.DefaultPath(),
+		Usage: "read the configuration from `FILE`", Sources: cli.EnvVars("CONFIG_FILE"),
+	}
+}
+
+// setUpLogging applies the flags, which win over the configuration file.
+func setUpLogging(log *logrus.Logger, c *cli.Command) error {
+	if format := c.String(flagLogFormat); format != "" {
+		if err := setFormat(log, format); err != nil {
+			return err
+		}
+	}
+	level := c.String(flagLogLevel)
+	if c.Bool(flagDebug) {
+		level = "debug"
+	}
+	return setLevel(log, level)
+}

@@ -1,0 +1,271 @@
+// Package manager asks GitLab for jobs of all runner entries and runs them. It keeps the limits of the
+// configuration, reloads it when it changes, and ends gracefully or at once as it is told.
+//
+// The run command makes one; nothing else imports it. The way of a job from here: feed → worker → job →
+// common.Build.
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common"
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+	"gitlab.com/gitlab-org/gitlab-runner/network"
+)
+
+// Options say what a Manager needs.
+type Options struct {
+	// ConfigPath is the file to load, and to load again when it changes.
+	ConfigPath string
+	// Providers are the executors there are, by name.
+	Providers map[string]common.ExecutorProvider
+	Network   *network.Client
+	// RemoteCache returns where an entry's caches are kept, nil if only on the machines of jobs.
+	RemoteCache func(*config.Runner) (common.RemoteCache, error)
+	Log         *logrus.Logger
+	Version     version.Info
+	Hostname    string
+	SystemID    string
+	Metrics     *Metrics
+	// Apply is told of every configuration that comes into force.
+	Apply func(*config.File)
+}
+
+// Manager runs jobs. It is made for one call of Run.
+type Manager struct {
+	options Options
+	log     *logrus.Logger
+
+	workers  *limiter
+	health   *health
+	requests *requests
+	ids      *concurrentIDs
+	jobs     *jobList
+	running  sync.WaitGroup
+
+	mu     sync.Mutex
+	config *config.File
+	// failedAt is the time of change of a file that could not be loaded, so that it is complained
+	// about once.
+	failedAt time.Time
+	state    ProcessState
+}
+
+// ProcessState is how far the process is on its way to its end.
+type ProcessState string
+
+// The states of the process.
+const (
+	Starting         ProcessState = "starting"
+	Running          ProcessState = "running"
+	GracefulShutdown ProcessState = "graceful-shutdown"
+	ForcefulShutdown ProcessState = "forceful-shutdown"
+)
+
+// The ways in which Run ends early.
+var (
+	// ErrShutdownTimeout: jobs or executors were not done in time.
+	ErrShutdownTimeout = errors.New("shutdown timed out")
+	// ErrForcedExit: a second signal asked to exit at once.
+	ErrForcedExit = errors.New("forced exit")
+)
+
+// New returns a manager with its configuration loaded.
+func New(o Options) (*Manager, error) {
+	m := &Manager{
+		options: o, log: o.Log, state: Starting,
+		workers: newLimiter(0), health: newHealth(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
+	}
+	file, err := config.Load(o.ConfigPath)
+	if err != nil {
+		o.Metrics.ConfigurationFailed()
+		return nil, err
+	}
+	m.apply(file)
+	o.Metrics.watch(m)
+	return m, nil
+}
+
+// Run works until signals asks it to stop, and returns when everything has ended. SIGQUIT waits for
+// running jobs, SIGTERM and SIGINT abort them; see Signal.
+func (m *Manager) Run(signals <-chan Signal) error {
+	feeding, stopFeeding := context.WithCancelCause(context.Background())
+	defer stopFeeding(nil)
+	working, abort := context.WithCancelCause(context.Background())
+	defer abort(nil)
+
+	m.setState(Running)
+	var loops sync.WaitGroup
+	loops.Go(func() { m.feed(feeding, working) })
+	loops.Go(func() { m.watchConfig(feeding) })
+	idle := make(chan struct{})
+	var once sync.Once
+	waitIdle := func() {
+		once.Do(func() {
+			go func() {
+				loops.Wait()
+				m.running.Wait()
+				close(idle)
+			}()
+		})
+	}
+
+	var deadline <-chan time.Time
+	for {
+		select {
+		case <-idle:
+			return m.shutdownProviders(deadline, signals)
+		case <-deadline:
+			return fmt.Errorf("%w after %s", ErrShutdownTimeout, m.shutdownTimeout())
+		case signal := <-signals:
+			switch {
+			case signal.Kind == Reload:
+				m.reload(true)
+			case signal.Kind == Graceful && m.State() == Running:
+				m.log.WithField("StopSignal", signal.Name).Warning("Starting graceful shutdown, waiting for builds to finish")
+				m.setState(GracefulShutdown)
+				stopFeeding(errShutdown)
+				waitIdle()
+			case signal.Kind == Forceful && m.State() != ForcefulShutdown:
+				m.log.WithField("StopSignal", signal.Name).Warning("Starting forceful shutdown")
+				m.setState(ForcefulShutdown)
+				stopFeeding(errShutdown)
+				abort(common.Fail(common.RunnerInterrupted, fmt.Errorf("aborted: %s", signal.Name)))
+				deadline = time.After(m.shutdownTimeout())
+				waitIdle()
+			case signal.Kind == Forceful:
+				return fmt.Errorf("%w: %s", ErrForcedExit, signal.Name)
+			}
+		}
+	}
+}
+
+var errShutdown = errors.New("the runner is shutting down")
+
+// shutdownProviders gives up what executors hold, as far as the time allows: what is left of deadline
+// after a forceful stop, else a period of its own.
+func (m *Manager) shutdownProviders(deadline <-chan time.Time, signals <-chan Signal) error {
+	if deadline == nil {
+		deadline = time.After(m.shutdownTimeout())
+	}
+	m.log.Info("Shutting down executor providers")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var all sync.WaitGroup
+		for _, provider := range m.options.Providers {
+			all.Go(func() { provider.Shutdown(ctx) })
+		}
+		all.Wait()
+	}()
+	for {
+		select {
+		case <-done:
+			m.log.Info("All executor providers shut down.")
+			m.log.Info("Can exit now!")
+			return nil
+		case <-deadline:
+			m.log.Error("Executor providers shutdown timeout exceeded")
+			cancel(ErrShutdownTimeout)
+			<-done
+			return fmt.Errorf("%w: executor providers", ErrShutdownTimeout)
+		case signal := <-signals:
+			if signal.Kind == Forceful && m.State() == ForcefulShutdown {
+				cancel(ErrForcedExit)
+				<-done
+				return fmt.Errorf("%w: %s", ErrForcedExit, signal.Name)
+			}
+			if signal.Kind == Forceful {
+				m.setState(ForcefulShutdown)
+			}
+		}
+	}
+}
+
+func (m *Manager) shutdownTimeout() time.Duration {
+	if seconds := m.Config().ShutdownTimeout; seconds > 0 {
+		return time.Duration(seconds) * time.Second
+	}
+	return config.DefaultShutdownTimeout
+}
+
+// Config returns the configuration in force. It is not to be changed.
+func (m *Manager) Config() *config.File {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.config
+}
+
+// State returns the state of the process.
+func (m *Manager) State() ProcessState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state
+}
+
+func (m *Manager) setState(state ProcessState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = state
+}
+
+// Jobs returns the jobs under way.
+func (m *Manager) Jobs() []JobStatus { return m.jobs.all() }
+
+// apply puts a configuration into force.
+func (m *Manager) apply(file *config.File) {
+	for _, runner := range file.Runners {
+		runner.SystemID = m.options.SystemID
+	}
+	m.warnAbout(file)
+	m.mu.Lock()
+	m.config = file
+	m.mu.Unlock()
+	m.workers.setLimit(file.Concurrent)
+	m.health.reset()
+	for _, provider := range m.options.Providers {
+		provider.Reload(file.Runners)
+	}
+	m.options.Apply(file)
+	m.options.Metrics.ConfigurationLoaded(file)
+	m.log.WithField("runners", len(file.Runners)).Info("Configuration loaded")
+}
+
+// info is what the server is told of an entry.
+func (m *Manager) info(runner *config.Runner, provider common.ExecutorProvider) spec.RunnerVersion {
+	return m.options.Network.RunnerInfo(runner, provider.Features(), provider.DefaultShell(), m.Config().Labels)
+}
+
+// SignalKind is what a signal asks for.
+type SignalKind int
+
+// The kinds of signals.
+const (
+	// Graceful: take no more jobs and wait for those that run.
+	Graceful SignalKind = iota
+	// Forceful: abort the jobs. A second one: exit at once.
+	Forceful
+	// Reload: load the configuration again, changed or not.
+	Reload
+)
+
+// Signal is a signal that the process received.
+type Signal struct {
+	Kind SignalKind
+	// Name is the system's, such as "terminated".
+	Name string
+}
+
+// SignalOf translates a signal of the operating system.
+func SignalOf(kind SignalKind, s os.Signal) Signal { return Signal{Kind: kind, Name: s.String()} }

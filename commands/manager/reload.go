@@ -1,0 +1,106 @@
+package manager
+
+import (
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+)
+
+// reloadInterval is how often the file is looked at.
+const reloadInterval = 3 * time.Second
+
+func (m *Manager) watchConfig(ctx context.Context) {
+	for ctx.Err() == nil {
+		sleep(ctx, reloadInterval)
+		if ctx.Err() == nil {
+			m.reload(false)
+		}
+	}
+}
+
+// reload loads the file if it changed, or in any case when forced. A file that cannot be used leaves
+// the old configuration in force, and is complained about until it changes again.
+func (m *Manager) reload(forced bool) {
+	current := m.Config()
+	changed := time.Time{}
+	if info, err := os.Stat(m.options.ConfigPath); err == nil {
+		changed = info.ModTime()
+	}
+	m.mu.Lock()
+	known := changed.Equal(m.failedAt) || !changed.After(current.ModTime)
+	m.mu.Unlock()
+	if known && !forced {
+		return
+	}
+	file, err := config.Load(m.options.ConfigPath)
+	if err != nil {
+		m.mu.Lock()
+		m.failedAt = changed
+		m.mu.Unlock()
+		m.options.Metrics.ConfigurationFailed()
+		m.log.WithError(err).Error("Failed to load config: the old one stays in force")
+		return
+	}
+	m.apply(file)
+}
+
+// warnAbout tells what in a configuration will not do what it says.
+func (m *Manager) warnAbout(file *config.File) {
+	for _, key := range file.Unknown {
+		m.log.WithField("key", key).Warning("Unknown key in the configuration file: it has no effect")
+	}
+	for _, runner := range file.Runners {
+		entry := m.log.WithField("runner_name", runner.Name)
+		if strings.TrimSpace(runner.Token) == "" {
+			entry.Warning("The token is empty: this runner asks for no jobs")
+		}
+		if strings.HasSuffix(strings.TrimRight(runner.URL, "/"), "/ci") {
+			entry.Warning("The url ends in /ci, which is no longer needed: remove it")
+		}
+		m.warnAboutAutoscaler(file, runner)
+	}
+	m.warnAboutLongPolling(file)
+}
+
+func (m *Manager) warnAboutAutoscaler(file *config.File, runner *config.Runner) {
+	a := runner.Autoscaler
+	if a == nil || a.MaxInstances == 0 {
+		return
+	}
+	entry := m.log.WithField("runner_name", runner.Name)
+	capacity := a.MaxInstances * max(a.CapacityPerInstance, 1)
+	if file.Concurrent < capacity {
+		entry.Warningf("concurrent is %d, below max_instances × capacity_per_instance = %d: that many jobs at once are never reached", file.Concurrent, capacity)
+	}
+	for _, p := range a.Policy {
+		if p.IdleCount > capacity {
+			entry.Warningf("idle_count is %d, above max_instances × capacity_per_instance = %d: only that many can be idle", p.IdleCount, capacity)
+		}
+	}
+}
+
+// warnAboutLongPolling names settings with which one held request keeps others from being made.
+func (m *Manager) warnAboutLongPolling(file *config.File) {
+	var findings []string
+	if file.Concurrent < len(file.Runners) {
+		findings = append(findings, "concurrent is smaller than the number of runners")
+	}
+	for _, runner := range file.Runners {
+		if runner.RequestConcurrency <= 1 && len(file.Runners) > 1 {
+			findings = append(findings, "request_concurrency of "+runner.Name+" is 1")
+			break
+		}
+	}
+	for _, runner := range file.Runners {
+		if runner.Limit > 0 && runner.Limit <= 2 && runner.RequestConcurrency <= 1 {
+			findings = append(findings, "limit of "+runner.Name+" is small while its request_concurrency is 1")
+			break
+		}
+	}
+	if len(findings) > 0 {
+		m.log.Warningf("CONFIGURATION: Long polling issues detected. Jobs may wait while a request is held: %s", strings.Join(findings, "; "))
+	}
+}

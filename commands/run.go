@@ -1,0 +1,191 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v3"
+
+	"gitlab.com/gitlab-org/fleeting/fleeting/connector"
+	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
+	"gitlab.com/gitlab-org/gitlab-runner/common"
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker"
+	dockerautoscaler "gitlab.com/gitlab-org/gitlab-runner/executors/docker/autoscaler"
+	"gitlab.com/gitlab-org/gitlab-runner/network"
+)
+
+const (
+	flagListenAddress = "listen-address"
+	flagService       = "service"
+	flagWorkingDir    = "working-directory"
+	flagUser          = "user"
+)
+
+func runCommand(env Environment, log *logrus.Logger) *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run jobs of all runners in the configuration",
+		Description: "Example:\n" +
+			"  gitlab-runner run --config /etc/gitlab-runner/config.toml\n\n" +
+			"SIGQUIT waits for running jobs, SIGTERM and SIGINT abort them, SIGHUP loads\n" +
+			"the configuration again.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: flagListenAddress, Usage: "serve metrics on `ADDRESS`", Sources: cli.EnvVars("LISTEN_ADDRESS")},
+			&cli.StringFlag{Name: flagService, Aliases: []string{"n"}, Value: "gitlab-runner", Usage: "`NAME` of the system service"},
+			&cli.StringFlag{Name: flagWorkingDir, Aliases: []string{"d"}, Usage: "work in `DIR`"},
+			&cli.StringFlag{Name: flagUser, Aliases: []string{"u"}, Usage: "run jobs of shell executors as `USER`; without effect on docker"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			return run(ctx, env, log, c)
+		},
+	}
+}
+
+// run makes the manager and everything it needs, and works until a signal ends it.
+func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command) error {
+	if dir := c.String(flagWorkingDir); dir != "" {
+		if err := os.Chdir(dir); err != nil {
+			return fmt.Errorf("changing to the working directory: %w", err)
+		}
+	}
+	v := env.Version
+	log.WithFields(logrus.Fields{
+		"arch": v.Arch, "os": v.OS, "pid": os.Getpid(), "revision": v.Revision, "version": v.Version,
+	}).Info("Runtime platform")
+
+	path := c.String(flagConfig)
+	systemID, err := config.SystemID(path)
+	if err != nil {
+		if systemID == "" {
+			return err
+		}
+		log.WithError(err).Warning("the system id will be another one at the next start")
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		log.WithError(err).Warning("the name of this machine is unknown")
+	}
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := manager.NewMetrics(registry, v)
+	log.AddHook(metrics)
+	client := network.New(network.Options{
+		Version: v, CertsDir: config.DefaultCertsDir(), ConnectionMaxAge: config.DefaultMaxAge, Logger: log, Recorder: metrics,
+	})
+	defer client.Close()
+
+	m, err := manager.New(manager.Options{
+		ConfigPath: path,
+		Providers:  providers(env, log, registry, filepath.Dir(path)),
+		Network:    client,
+		Log:        log,
+		Version:    v,
+		Hostname:   hostname,
+		SystemID:   systemID,
+		Metrics:    metrics,
+		Apply:      func(file *config.File) { applyLogging(log, file, c) },
+	})
+	if err != nil {
+		return err
+	}
+
+	address := c.String(flagListenAddress)
+	if address == "" {
+		address = m.Config().ListenAddress
+	}
+	if address == "" {
+		log.Info("listen_address not defined, metrics & debug endpoints disabled")
+	} else {
+		listener, err := listen(address, m, registry, log)
+		if err != nil {
+			return err
+		}
+		defer listener.close()
+	}
+
+	signals, stop := watchSignals()
+	defer stop()
+	err = m.Run(signals)
+	if errors.Is(err, manager.ErrForcedExit) || errors.Is(err, manager.ErrShutdownTimeout) {
+		log.Error(`Graceful shutdown not finished properly. To gracefully clean up running plugins please use SIGQUIT (ctrl-\) instead of SIGINT (ctrl-c)`)
+	}
+	return err
+}
+
+// providers are the executors of this program.
+func providers(env Environment, log *logrus.Logger, registry prometheus.Registerer, configDir string) map[string]common.ExecutorProvider {
+	local := docker.NewProvider(docker.Options{Version: env.Version, Log: log})
+	autoscaled := dockerautoscaler.NewProvider(local, dockerautoscaler.Options{
+		Plugins:  dockerautoscaler.PluginProcesses{},
+		Connect:  connector.Dial,
+		Log:      log,
+		Metrics:  registry,
+		StateDir: filepath.Join(configDir, ".taskscaler"),
+	})
+	out := map[string]common.ExecutorProvider{}
+	for _, provider := range []common.ExecutorProvider{local, autoscaled} {
+		out[provider.Name()] = provider
+	}
+	return out
+}
+
+// applyLogging follows the configuration in what the command line left open.
+func applyLogging(log *logrus.Logger, file *config.File, c *cli.Command) {
+	if c.String(flagLogLevel) == "" && !c.Bool(flagDebug) {
+		level := file.LogLevel
+		if level == "" {
+			level = logrus.InfoLevel.String()
+		}
+		if err := setLevel(log, level); err != nil {
+			log.WithError(err).Warning("log_level has no effect")
+		}
+	}
+	if c.String(flagLogFormat) == "" {
+		if err := setFormat(log, file.LogFormat); err != nil {
+			log.WithError(err).Warning("log_format has no effect")
+		}
+	}
+}
+
+// watchSignals translates the process's signals. On Windows, which knows no SIGQUIT, the first signal to
+// stop is a graceful one.
+func watchSignals() (<-chan manager.Signal, func()) {
+	received := make(chan os.Signal, 4)
+	signal.Notify(received, handledSignals()...)
+	out := make(chan manager.Signal)
+	done := make(chan struct{})
+	go func() {
+		first := true
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-received:
+				translated := manager.SignalOf(kindOf(s, first), s)
+				first = false
+				select {
+				case out <- translated:
+				case <-done:
+					return
+				}
+			}
+		}
+	}()
+	return out, func() {
+		signal.Stop(received)
+		close(done)
+	}
+}
+
+func isStop(s os.Signal) bool { return s == os.Interrupt || s == syscall.SIGTERM }

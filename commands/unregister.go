@@ -1,0 +1,83 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v3"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/network"
+)
+
+func unregisterCommand(env Environment, log *logrus.Logger) *cli.Command {
+	return &cli.Command{
+		Name:        "unregister",
+		Usage:       "remove a runner from GitLab and from the configuration",
+		Description: "Example:\n  gitlab-runner unregister --name build-01",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Usage: "the runner `NAME`"},
+			&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "without effect: the `URL` is that of the entry", Sources: cli.EnvVars("CI_SERVER_URL")},
+			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "the runner with `TOKEN`", Sources: cli.EnvVars("CI_SERVER_TOKEN")},
+			&cli.BoolFlag{Name: "all-runners", Usage: "every runner"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			file, client, err := openConfig(env, log, c)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if c.Bool("all-runners") {
+				return unregisterAll(ctx, log, file, client)
+			}
+			runner := findRunner(file, c.String("name"), c.String("token"))
+			if runner == nil {
+				return errors.New("no runner matches: give --name or --token of one in the configuration, or --all-runners")
+			}
+			if err := unregister(ctx, client, runner); err != nil {
+				return err
+			}
+			gone := network.CredentialsOf(runner)
+			file.Runners = slices.DeleteFunc(file.Runners, func(r *config.Runner) bool { return network.CredentialsOf(r) == gone })
+			return file.Save()
+		},
+	}
+}
+
+// findRunner returns the entry with name and token, with the token, or with the name.
+func findRunner(file *config.File, name, token string) *config.Runner {
+	for _, runner := range file.Runners {
+		if (name != "" || token != "") && (name == "" || runner.Name == name) && (token == "" || runner.Token == token) {
+			return runner
+		}
+	}
+	return nil
+}
+
+func unregisterAll(ctx context.Context, log *logrus.Logger, file *config.File, client *network.Client) error {
+	var kept []*config.Runner
+	for _, runner := range file.Runners {
+		if err := unregister(ctx, client, runner); err != nil {
+			log.WithError(err).WithField("runner_name", runner.Name).Error("The runner stays in the configuration")
+			kept = append(kept, runner)
+		}
+	}
+	if len(kept) == len(file.Runners) {
+		return nil
+	}
+	file.Runners = kept
+	return file.Save()
+}
+
+// unregister removes this machine from a runner that was created in GitLab, and any other runner as a
+// whole.
+func unregister(ctx context.Context, client *network.Client, runner *config.Runner) error {
+	if strings.HasPrefix(runner.Token, config.AuthenticationTokenPrefix) {
+		return client.UnregisterManager(ctx, network.CredentialsOf(runner), runner.SystemID)
+	}
+	return client.UnregisterRunner(ctx, network.CredentialsOf(runner))
+}
