@@ -1,0 +1,85 @@
+# Everything here works on a machine that has only Go, make and apt, as root: what is missing is
+# installed, announced, and skipped when it is there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VERSION  := $(shell cat VERSION)
+REVISION := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo HEAD)
+BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo HEAD)
+BUILT    := $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+PKG      := gitlab.com/gitlab-org/gitlab-runner/helpers/version
+LDFLAGS  := -s -w -X $(PKG).version=$(VERSION) -X $(PKG).revision=$(REVISION) -X $(PKG).branch=$(BRANCH) -X $(PKG).built=$(BUILT)
+
+OUT      := out
+BIN      := $(OUT)/binaries
+PLUGINS  := $(OUT)/plugins
+MODULES  := . fleeting fleeting/metrics/prometheus taskscaler taskscaler/metrics/prometheus plugins
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@2026.1
+
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: build
+build: ## build gitlab-runner, its helper for this machine, and the docker plugin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gitlab-runner .
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gitlab-runner-helper/ ./apps/gitlab-runner-helper
+	cd plugins && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../$(BIN)/ ./cmd/...
+	@# Where gitlab-runner looks for a plugin named "docker" below FLEETING_PLUGIN_PATH=$(PLUGINS).
+	install -D $(BIN)/fleeting-plugin-docker $(PLUGINS)/registry.gitlab.com/gitlab-org/fleeting/plugins/docker/$(VERSION)/plugin
+
+.PHONY: setup
+setup: ## install what is missing and start a local Docker engine
+	@scripts/setup
+	@scripts/engine start
+
+.PHONY: images
+images: setup ## make the images of the demonstration and the tests
+	@scripts/images
+
+.PHONY: helper-image
+helper-image: setup ## make the bundled helper images for amd64 and arm64
+	@VERSION=$(VERSION) scripts/helper-image
+
+.PHONY: demo
+demo: images helper-image build ## run the main job for real: see README.md
+	go run ./tests/demo
+
+.PHONY: test
+test: unit system ## everything that must hold: unit tests, then whole-system tests
+
+.PHONY: unit
+unit: setup ## unit tests of every module, with the race detector
+	@for module in $(MODULES); do echo "== unit tests of $$module"; (cd $$module && go test -race -timeout 15m ./...) || exit 1; done
+
+.PHONY: system
+system: images helper-image build ## whole-system tests on real engines, sshd, plugins and git
+	go test -tags system -count=1 -timeout 30m ./tests/... ./executors/...
+	cd plugins && go test -tags system -count=1 -timeout 15m ./...
+
+.PHONY: bench
+bench: images helper-image build ## measure jobs, side by side: docker, docker-autoscaler, the engine alone
+	go run ./tests/bench
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for a while, and try the properties on many more histories
+	scripts/fuzz
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck in every module
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@for module in $(MODULES); do echo "== lint $$module"; (cd $$module && go vet -tags system ./... && $(STATICCHECK) -tags system ./...) || exit 1; done
+
+.PHONY: cross
+cross: ## build everything for the other platforms
+	@for target in linux/arm64 windows/amd64 darwin/arm64; do for module in $(MODULES); do \
+		echo "== build $$module for $$target"; \
+		(cd $$module && CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./...) || exit 1; done; done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(OUT)

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+)
+
+var (
+	began   = time.Now()
+	printer sync.Mutex
+)
+
+// say prints one line with the time since the start.
+func say(format string, args ...any) {
+	printer.Lock()
+	defer printer.Unlock()
+	fmt.Printf("%6.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// shower prints what happens while the jobs run: instances coming and going, and the jobs' logs.
+type shower struct {
+	cancel context.CancelFunc
+	events *coordinator.Subscription
+	all    sync.WaitGroup
+}
+
+func watch(r *rig.Rig, manager *rig.Manager) *shower {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &shower{cancel: cancel, events: r.Coordinator.Subscribe()}
+	s.all.Go(func() { s.jobs(ctx) })
+	s.all.Go(func() { s.instances(ctx, manager) })
+	return s
+}
+
+// close prints what is still to be printed and ends.
+func (s *shower) close() {
+	s.events.Close()
+	s.cancel()
+	s.all.Wait()
+}
+
+// jobs prints the jobs' logs, line by line, as they arrive at the stand-in.
+func (s *shower) jobs(ctx context.Context) {
+	splitters := map[int64]*coordinator.LineSplitter{}
+	for {
+		event, err := s.events.Next(context.WithoutCancel(ctx))
+		if err != nil {
+			return
+		}
+		if event.Job == nil {
+			continue
+		}
+		name := event.Job.Name()
+		switch event.Kind {
+		case coordinator.EventHandedOut:
+			say("[%s] handed out", name)
+		case coordinator.EventTrace:
+			splitter := splitters[event.Job.ID()]
+			if splitter == nil {
+				splitter = &coordinator.LineSplitter{}
+				splitters[event.Job.ID()] = splitter
+			}
+			for _, line := range splitter.Write(event.Data) {
+				if line.Text != "" {
+					say("[%s] | %s", name, line.Text)
+				}
+			}
+		case coordinator.EventArtifact:
+			say("[%s] uploaded %s", name, event.Artifact.Type)
+		case coordinator.EventState:
+			if event.State.Final() {
+				say("[%s] ended: %s", name, event.State)
+			}
+		}
+	}
+}
+
+// instances prints what becomes of instances, from the manager's log and from the engine.
+func (s *shower) instances(ctx context.Context, manager *rig.Manager) {
+	alive := map[string]bool{}
+	for seen := 0; ; {
+		entries, changed := manager.Entries(seen)
+		seen += len(entries)
+		for _, entry := range entries {
+			instance(entry)
+		}
+		alive = deleted(alive)
+		select {
+		case <-changed:
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			deleted(alive)
+			return
+		}
+	}
+}
+
+func instance(entry rig.Entry) {
+	switch entry.Text("msg") {
+	case "increasing instances":
+		say("<instances> %s requested", entry.Text("amount"))
+	case "instance discovery":
+		say("<instances> %s is %s", entry.Text("id"), entry.Text("state"))
+	case "instance is ready":
+		say("<instances> %s is ready after %s", entry.Text("instance"), entry.Text("took"))
+	case "instance marked for removal":
+		say("<instances> %s is to be deleted: %s", entry.Text("instance"), entry.Text("reason"))
+	}
+	if level := entry.Text("level"); level == "warning" || level == "error" {
+		say("<runner> %s: %s %s %s", level, entry.Text("msg"), entry.Text("error"), entry.Text("err"))
+	}
+}
+
+// deleted prints the instances that the engine no longer has.
+func deleted(alive map[string]bool) map[string]bool {
+	names, err := rig.Instances(group)
+	if err != nil {
+		say("<instances> the engine does not answer: %v", err)
+		return alive
+	}
+	now := map[string]bool{}
+	for _, name := range names {
+		now[name] = true
+	}
+	for name := range alive {
+		if !now[name] {
+			say("<instances> %s is deleted", name)
+		}
+	}
+	return now
+}
+
+var (
+	instanceLine = regexp.MustCompile(`Instance (\S+) connected`)
+	commandLine  = regexp.MustCompile(`^\$ `)
+)
+
+// table prints what became of the jobs.
+func table(jobs []*coordinator.Job) {
+	fmt.Printf("\n%-18s %-24s %-8s %10s %16s %10s\n", "job", "instance", "state", "queued", "first command", "duration")
+	for _, job := range jobs {
+		record := job.Record()
+		times := record.Times
+		name, first := "-", "-"
+		if match := instanceLine.FindSubmatch(record.Trace); match != nil {
+			name = string(match[1])
+		}
+		var splitter coordinator.LineSplitter
+		for _, line := range splitter.Write(record.Trace) {
+			if commandLine.MatchString(line.Text) {
+				if at, err := time.Parse(time.RFC3339, line.Time); err == nil {
+					first = seconds(at.Sub(times.HandedOut))
+				}
+				break
+			}
+		}
+		fmt.Printf("%-18s %-24s %-8s %10s %16s %10s\n", record.Name, name, record.State,
+			seconds(times.HandedOut.Sub(times.Pending)), first, seconds(times.Finished.Sub(times.HandedOut)))
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

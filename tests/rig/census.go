@@ -1,0 +1,104 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Census is what there is on this machine that a manager and its instances make: containers, volumes,
+// networks and processes.
+type Census map[string]bool
+
+// groupLabel marks what the docker plugin makes.
+const groupLabel = "com.gitlab.fleeting.group"
+
+// Count takes the census.
+func Count() (Census, error) {
+	census := Census{}
+	for kind, args := range map[string][]string{
+		"container": {"ps", "--all", "--no-trunc", "--format", "{{.Names}} ({{.Image}})"},
+		"volume":    {"volume", "ls", "--format", "{{.Name}}"},
+		"network":   {"network", "ls", "--no-trunc", "--format", "{{.Name}}"},
+	} {
+		list, err := output("docker", args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range strings.Fields(strings.ReplaceAll(list, " (", "(")) {
+			census[kind+" "+name] = true
+		}
+	}
+	processes, err := runnerProcesses()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range processes {
+		census["process "+name] = true
+	}
+	return census, nil
+}
+
+// Since returns what there is now and was not in an earlier census. The seed of the docker plugin, a
+// volume that makes later instances start faster, is kept on purpose and not counted.
+func (before Census) Since() ([]string, error) {
+	now, err := Count()
+	if err != nil {
+		return nil, err
+	}
+	seeds, err := output("docker", "volume", "ls", "--filter", "label=com.gitlab.fleeting.seed", "--format", "volume {{.Name}}")
+	if err != nil {
+		return nil, err
+	}
+	kept := strings.Split(seeds, "\n")
+	var left []string
+	for name := range now {
+		if !before[name] && !slices.Contains(kept, name) {
+			left = append(left, name)
+		}
+	}
+	sort.Strings(left)
+	return left, nil
+}
+
+// runnerProcesses are the processes of the built programs and of installed plugins.
+func runnerProcesses() ([]string, error) {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, dir := range dirs {
+		program, err := os.Readlink(filepath.Join(dir, "exe"))
+		if err != nil {
+			continue // it ended, or is the kernel's
+		}
+		if strings.Contains(program, "/out/binaries/") || strings.Contains(program, "/out/plugins/") {
+			found = append(found, fmt.Sprintf("%s (%s)", filepath.Base(dir), program))
+		}
+	}
+	return found, nil
+}
+
+// Instances are the containers of a group of the docker plugin, by name.
+func Instances(group string) ([]string, error) {
+	list, err := output("docker", "ps", "--all", "--filter", "label="+groupLabel+"="+group, "--filter", "label=com.gitlab.fleeting.role=instance", "--format", "{{.Names}}")
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(list), nil
+}
+
+// InInstance runs a command in an instance, past the runner, and returns what it printed.
+func InInstance(instance string, command ...string) (string, error) {
+	return output("docker", append([]string{"exec", instance}, command...)...)
+}
+
+// KillInstance removes an instance behind the manager's back.
+func KillInstance(instance string) error {
+	_, err := output("docker", "rm", "--force", "--volumes", instance)
+	return err
+}

@@ -1,0 +1,130 @@
+// Package rig sets the real thing up around a manager process: the stand-in for GitLab with its
+// repository, the configuration, and the means to see from outside what is there and what is left. The
+// demonstration, the whole-system tests and the benchmark share it.
+//
+// It speaks to the built programs and to engines, never to code of the runner.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/sample"
+)
+
+// Options say what a rig is like. The zero value of a field selects what its comment says.
+type Options struct {
+	// Dir is where everything of the rig is kept.
+	Dir string
+	// Coordinator says how the stand-in behaves; it always listens where containers reach it.
+	Coordinator coordinator.Config
+}
+
+// Rig is a stand-in for GitLab with the sample's repository, and a place for one manager at a time.
+type Rig struct {
+	Coordinator *coordinator.Coordinator
+	// Dir holds the configuration and whatever a test keeps beside it.
+	Dir string
+	// Head is the commit that jobs check out.
+	Head string
+	// Gateway is this machine's address for containers and instances.
+	Gateway string
+
+	root string
+}
+
+// New starts a rig. Close it.
+func New(o Options) (*Rig, error) {
+	root, err := projectRoot()
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := output("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	if err != nil {
+		return nil, fmt.Errorf("asking the local engine for its bridge: %w; start it with scripts/engine start", err)
+	}
+	repository, head, err := sample.Create(filepath.Join(o.Dir, "repository"))
+	if err != nil {
+		return nil, err
+	}
+	o.Coordinator.Listen, o.Coordinator.AdvertiseHost = "0.0.0.0:0", gateway
+	c, err := coordinator.Start(o.Coordinator)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.AddRepository(sample.Project, repository); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &Rig{Coordinator: c, Dir: o.Dir, Head: head, Gateway: gateway, root: root}, nil
+}
+
+// Close ends the stand-in.
+func (r *Rig) Close() error { return r.Coordinator.Close() }
+
+// Program is the path of one of the built programs.
+func (r *Rig) Program(name string) string { return filepath.Join(r.root, "out", "binaries", name) }
+
+// PluginPath is the plugin directory that the build fills.
+func (r *Rig) PluginPath() string { return filepath.Join(r.root, "out", "plugins") }
+
+// ConfigPath is where the manager's configuration is.
+func (r *Rig) ConfigPath() string { return filepath.Join(r.Dir, "config.toml") }
+
+// Environment is what the built programs are run with.
+func (r *Rig) Environment() []string {
+	return append(os.Environ(), "FLEETING_PLUGIN_PATH="+r.PluginPath())
+}
+
+// Runner runs the built program to its end and returns what it printed.
+func (r *Rig) Runner(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, r.Program("gitlab-runner"), args...)
+	cmd.Env = r.Environment()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("gitlab-runner %s: %w", args[0], err)
+	}
+	return string(out), nil
+}
+
+// WriteConfig writes the manager's configuration.
+func (r *Rig) WriteConfig(text string) error {
+	return os.WriteFile(r.ConfigPath(), []byte(text), 0o600)
+}
+
+func projectRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("the project's root is not above the working directory")
+		}
+		dir = parent
+	}
+}
+
+// output runs a program and returns what it printed, trimmed.
+func output(name string, args ...string) (string, error) {
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
