@@ -85,16 +85,21 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 	})
 	defer client.Close()
 
+	remote := newCaches(log)
 	m, err := manager.New(manager.Options{
-		ConfigPath: path,
-		Providers:  providers(env, log, registry, filepath.Dir(path)),
-		Network:    client,
-		Log:        log,
-		Version:    v,
-		Hostname:   hostname,
-		SystemID:   systemID,
-		Metrics:    metrics,
-		Apply:      func(file *config.File) { applyLogging(log, file, c) },
+		ConfigPath:  path,
+		Providers:   providers(env, log, registry, filepath.Dir(path)),
+		Network:     client,
+		RemoteCache: remote.of,
+		Log:         log,
+		Version:     v,
+		Hostname:    hostname,
+		SystemID:    systemID,
+		Metrics:     metrics,
+		Apply: func(file *config.File) {
+			remote.forget()
+			applyLogging(log, file, c)
+		},
 	})
 	if err != nil {
 		return err

@@ -48,10 +48,10 @@ func (b *Build) newJob() *Job {
 // newLog returns the job log with its pipeline: secrets are masked first, then lines get their
 // timestamps, then they reach the trace.
 func (b *Build) newLog() *joblog.Log {
-	options := masking.Options{
+	rules := masking.NewRules(masking.Options{
 		Values:        b.job.Variables.Masked(),
 		TokenPrefixes: b.tokenPrefixes(),
-	}
+	})
 	stamped := b.job.Flags.IsOn(featureflags.Timestamps)
 	return joblog.New(joblog.Options{
 		Sections: b.options.Job.Features.TraceSections,
@@ -62,13 +62,13 @@ func (b *Build) newLog() *joblog.Log {
 			if stamped {
 				sink = timestamps.NewWriter(b.options.Trace, s.Number, s.Kind, time.Now)
 			}
-			return masking.NewWriter(sink, options)
+			return rules.NewWriter(sink)
 		},
 	})
 }
 
 func (b *Build) tokenPrefixes() []string {
-	prefixes := []string{"glpat-"}
+	var prefixes []string
 	if b.job.Flags.IsOn(featureflags.MaskAllDefaultTokens) {
 		prefixes = masking.DefaultTokenPrefixes()
 	}

@@ -8,7 +8,7 @@ import (
 
 // Set by the linker: go build -ldflags "-X …/helpers/version.version=1.2.3 …".
 var (
-	version  = "development version"
+	version  = "development"
 	revision = "HEAD"
 	branch   = "HEAD"
 	built    = "unknown"

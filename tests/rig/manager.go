@@ -166,7 +166,10 @@ type Usage struct {
 	RSS int64 // bytes
 }
 
-// Usage asks the system about a process.
+// ticksPerSecond is the unit of processor times that the kernel shows, on every machine we know.
+const ticksPerSecond = 100
+
+// UsageOf asks the system about a process.
 func UsageOf(pid int) (Usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -179,9 +182,23 @@ func UsageOf(pid int) (Usage, error) {
 	if _, err := fmt.Sscan(fields[11]+" "+fields[12]+" "+fields[21], &user, &system, &pages); err != nil {
 		return Usage{}, err
 	}
-	const ticksPerSecond = 100
 	return Usage{
 		CPU: time.Duration(user+system) * time.Second / ticksPerSecond,
 		RSS: pages * int64(os.Getpagesize()),
 	}, nil
+}
+
+// MachineCPU is the processor time that everything on this machine used so far, the kernel included.
+// Engines start processes that live too shortly to be asked for theirs; on a machine that does nothing
+// else, what neither the manager nor the test used is the engines'.
+func MachineCPU() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	var user, nice, system, idle, iowait, irq, softirq int64
+	if _, err := fmt.Sscanf(string(stat), "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &iowait, &irq, &softirq); err != nil {
+		return 0, fmt.Errorf("reading the machine's processor time: %w", err)
+	}
+	return time.Duration(user+nice+system+irq+softirq) * time.Second / ticksPerSecond, nil
 }

@@ -51,7 +51,11 @@ func New(o Options) (*Rig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the local engine for its bridge: %w; start it with scripts/engine start", err)
 	}
-	repository, head, err := sample.Create(filepath.Join(o.Dir, "repository"))
+	place := filepath.Join(o.Dir, "repository")
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return nil, err
+	}
+	repository, head, err := sample.Create(place)
 	if err != nil {
 		return nil, err
 	}

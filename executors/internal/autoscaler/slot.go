@@ -41,6 +41,7 @@ type slot struct {
 var (
 	_ common.Slot           = (*slot)(nil)
 	_ executors.Environment = (*slot)(nil)
+	_ executors.Slotted     = (*slot)(nil)
 )
 
 // NewExecutor implements common.Slot.
@@ -110,6 +111,14 @@ func (s *slot) Connect(ctx context.Context) (executors.Client, error) {
 	defer s.mu.Unlock()
 	s.dialled = true
 	return client, nil
+}
+
+// Slot implements executors.Slotted: the slot's number, -1 before there is an instance.
+func (s *slot) Slot() int {
+	if acquisition := s.current(); acquisition != nil {
+		return acquisition.Slot()
+	}
+	return -1
 }
 
 func (s *slot) current() taskscaler.Acquisition {
