@@ -11,6 +11,8 @@ BUILT    := $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 PKG      := gitlab.com/gitlab-org/gitlab-runner/helpers/version
 LDFLAGS  := -s -w -X $(PKG).version=$(VERSION) -X $(PKG).revision=$(REVISION) -X $(PKG).branch=$(BRANCH) -X $(PKG).built=$(BUILT)
 
+PLUGIN_LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -X main.reference=$(BRANCH) -X main.builtAt=$(BUILT)
+
 OUT      := out
 BIN      := $(OUT)/binaries
 PLUGINS  := $(OUT)/plugins
@@ -25,10 +27,9 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: build
-build: ## build gitlab-runner, its helper for this machine, and the docker plugin
+build: ## build gitlab-runner and the docker plugin; see helper-image for the helper
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gitlab-runner .
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gitlab-runner-helper/ ./apps/gitlab-runner-helper
-	cd plugins && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../$(BIN)/ ./cmd/...
+	cd plugins && CGO_ENABLED=0 go build -trimpath -ldflags '$(PLUGIN_LDFLAGS)' -o ../$(BIN)/ ./cmd/...
 	@# Where gitlab-runner looks for a plugin named "docker" below FLEETING_PLUGIN_PATH=$(PLUGINS).
 	install -D $(BIN)/fleeting-plugin-docker $(PLUGINS)/registry.gitlab.com/gitlab-org/fleeting/plugins/docker/$(VERSION)/plugin
 

@@ -1,0 +1,235 @@
+package cache
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
+)
+
+const (
+	tries         = 3
+	retryWait     = time.Second
+	maxErrorBody  = 4 << 10
+	dialTimeout   = 30 * time.Second
+	tlsTimeout    = 10 * time.Second
+	headerTimeout = 30 * time.Second
+)
+
+var (
+	errNotModified = errors.New("the local archive is up to date")
+	errMissing     = errors.New("file does not exist")
+)
+
+// usable says why a remote cannot be used.
+func usable(r *plan.Remote) error {
+	if r.URL != "" {
+		return nil
+	}
+	if r.BlobURL == "" {
+		return errors.New("the distributed cache has no URL")
+	}
+	scheme := "an unknown kind"
+	if u, err := url.Parse(r.BlobURL); err == nil {
+		scheme = u.Scheme
+	}
+	return fmt.Errorf("this helper reaches a distributed cache by signed URLs only, not by temporary credentials for %s; "+
+		"configure the runner's cache with credentials that can sign URLs", scheme)
+}
+
+// remote is one object in an object store, reached by signed URLs.
+type remote struct {
+	plan   *plan.Remote
+	client *http.Client
+}
+
+func newRemote(r *plan.Remote, limit time.Duration) *remote {
+	return &remote{plan: r, client: &http.Client{
+		Timeout: limit,
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout:   tlsTimeout,
+			ResponseHeaderTimeout: headerTimeout,
+			DisableCompression:    true,
+		},
+	}}
+}
+
+func (r *remote) close() {
+	r.client.CloseIdleConnections()
+}
+
+// name is the URL without what makes it valid.
+func (r *remote) name() string {
+	u, err := url.Parse(r.plan.URL)
+	if err != nil {
+		return "an invalid URL"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// fetch downloads the object to a new file in dir, unless it is not newer than local. An object that
+// does not say its time is always fetched.
+func (r *remote) fetch(ctx context.Context, dir *os.Root, local time.Time) (temporary string, modified time.Time, err error) {
+	err = retry(ctx, func() error {
+		temporary, modified, err = r.fetchOnce(ctx, dir, local)
+		return err
+	})
+	return temporary, modified, err
+}
+
+func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time) (temporary string, modified time.Time, err error) {
+	header := http.Header{}
+	if !local.IsZero() {
+		header.Set("If-Modified-Since", local.UTC().Format(http.TimeFormat))
+	}
+	answer, err := r.do(ctx, http.MethodGet, r.plan.URL, header, nil, 0)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusNotModified {
+		return "", time.Time{}, errNotModified
+	}
+	if err := problem(answer); err != nil {
+		return "", time.Time{}, err
+	}
+	if m, err := http.ParseTime(answer.Header.Get("Last-Modified")); err == nil {
+		modified = m
+		if !local.IsZero() && !modified.After(local) {
+			return "", time.Time{}, errNotModified
+		}
+	}
+	temporary = ".download-" + rand.Text()
+	f, err := dir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("making a temporary file: %w", err)
+	}
+	_, err = io.Copy(f, transport{answer.Body})
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = dir.Remove(temporary)
+		return "", time.Time{}, err
+	}
+	return temporary, modified, nil
+}
+
+// exists says whether the object is there; without a way to find out it is not.
+func (r *remote) exists(ctx context.Context) bool {
+	if r.plan.HeadURL == "" {
+		return false
+	}
+	answer, err := r.do(ctx, http.MethodHead, r.plan.HeadURL, nil, nil, 0)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode/100 == 2
+}
+
+// store uploads an archive and returns the object store's time after that, zero if it did not tell.
+func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (stored time.Time, err error) {
+	header := http.Header{}
+	header.Set("Content-Type", "application/octet-stream")
+	header.Set("Last-Modified", info.ModTime().UTC().Format(http.TimeFormat))
+	err = retry(ctx, func() error {
+		answer, err := r.do(ctx, http.MethodPut, r.plan.URL, header, io.NewSectionReader(f, 0, info.Size()), info.Size())
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if date, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+			stored = date
+		}
+		return problem(answer)
+	})
+	return stored, err
+}
+
+// do sends a request with the plan's headers before the given ones.
+func (r *remote) do(ctx context.Context, method, address string, header http.Header, body io.Reader, size int64) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return nil, errors.New("the URL of the distributed cache is not valid")
+	}
+	request.ContentLength = size
+	if size == 0 {
+		request.Body = nil
+	}
+	maps.Copy(request.Header, header)
+	for key, values := range r.plan.Headers {
+		request.Header[http.CanonicalHeaderKey(key)] = values
+	}
+	answer, err := r.client.Do(request)
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		// Its text would show the URL with its signature.
+		return nil, &temporaryError{inURL.Err}
+	}
+	return answer, err
+}
+
+// temporaryError is worth another try.
+type temporaryError struct{ error }
+
+func (e *temporaryError) Unwrap() error { return e.error }
+
+// transport makes errors of reading an answer temporary ones.
+type transport struct{ r io.Reader }
+
+func (t transport) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &temporaryError{err}
+	}
+	return n, err
+}
+
+func retry(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		var temporary *temporaryError
+		if err == nil || try >= tries || !errors.As(err, &temporary) {
+			return err
+		}
+		select {
+		case <-time.After(retryWait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// problem returns what an answer that is not a success says.
+func problem(answer *http.Response) error {
+	if answer.StatusCode/100 == 2 {
+		return nil
+	}
+	if answer.StatusCode == http.StatusNotFound {
+		return errMissing
+	}
+	err := fmt.Errorf("the object store answered %q", answer.Status)
+	var detail struct {
+		Code    string `xml:"Code"`
+		Message string `xml:"Message"`
+	}
+	if xml.NewDecoder(io.LimitReader(answer.Body, maxErrorBody)).Decode(&detail) == nil && detail.Code != "" {
+		err = fmt.Errorf("%w: %s: %s", err, detail.Code, detail.Message)
+	}
+	if answer.StatusCode >= 500 {
+		return &temporaryError{err}
+	}
+	return err
+}

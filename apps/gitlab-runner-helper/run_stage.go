@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v3"
+
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/stage"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+	"gitlab.com/gitlab-org/gitlab-runner/network"
+)
+
+var errGivenUp = errors.New("the stage was given up: standard input ended")
+
+func runStageCommand(stdin io.Reader, c *console.Console) *cli.Command {
+	return &cli.Command{
+		Name:  "run-stage",
+		Usage: "do the work of a plan that comes on standard input, until that ends",
+		Action: func(ctx context.Context, _ *cli.Command) error {
+			return runStage(ctx, stdin, c)
+		},
+	}
+}
+
+// runStage does what the plan on standard input says. Whoever started it gives it up by closing that.
+func runStage(ctx context.Context, stdin io.Reader, c *console.Console) error {
+	p, err := stage.ReadPlan(stdin)
+	if err != nil {
+		return err
+	}
+	if !p.KeepUmask {
+		clearUmask()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The reading ends with standard input or with the process.
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		cancel(errGivenUp)
+	}()
+	return stage.Runner{Console: c, Coordinator: newCoordinator(c), Environment: os.Environ()}.Run(ctx, p)
+}
+
+func newCoordinator(c *console.Console) *network.Client {
+	return network.New(network.Options{Version: version.Get(), Logger: c.Logger()})
+}

@@ -1,0 +1,9 @@
+//go:build unix
+
+package main
+
+import "syscall"
+
+func clearUmask() {
+	syscall.Umask(0)
+}

@@ -1,0 +1,130 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+)
+
+const (
+	// logLimit bounds what of a service's log is shown when it did not become ready.
+	logLimit = 64 << 10
+	// logSettle is how long a service that failed may go on writing before its log is shown.
+	logSettle = 10 * time.Second
+	// checkMargin is how much longer than its own limit a check is waited for.
+	checkMargin = 2 * time.Second
+)
+
+// awaitReady waits until every service answers on one of its ports, or tells the user that it does not.
+// That is never an error of the job.
+func (s *services) awaitReady(ctx context.Context, log *turn) error {
+	timeout := s.timeout()
+	if len(s.list) == 0 || timeout < 0 {
+		return nil
+	}
+	log.Print("Waiting for services to be up and running (timeout %d seconds)...", int(timeout.Seconds()))
+	select {
+	case <-s.executor.HelperReady():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	started := time.Now()
+	var checks sync.WaitGroup
+	for _, one := range s.list {
+		checks.Go(func() {
+			output, err := s.check(ctx, log, one, timeout)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			s.explain(ctx, log, one, err, output, timeout-time.Since(started))
+		})
+	}
+	checks.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// noCheckError marks the failure of a service that no check was run for.
+type noCheckError struct{ error }
+
+// check dials the ports of a service from the helper container.
+func (s *services) check(ctx context.Context, log images.Log, one *service, timeout time.Duration) (string, error) {
+	ports, err := one.ports()
+	switch {
+	case err != nil:
+		return "", noCheckError{err}
+	case len(ports) == 0:
+		return "", noCheckError{fmt.Errorf("service %q has no exposed ports", one.Container.Name)}
+	case one.ended:
+		return "", noCheckError{fmt.Errorf("service %q ended", one.Container.Name)}
+	}
+	helper, err := s.executor.startHelper(ctx, log)
+	if err != nil {
+		return "", noCheckError{err}
+	}
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout+checkMargin)
+	defer cancel()
+	output, err := s.executor.command(ctx, helper, docker.Command{
+		Args: []string{"timeout", strconv.Itoa(int(timeout.Seconds())), blueprint.HelperProgram, "health-check"},
+		Env:  checkEnvironment(one, ports),
+	})
+	switch {
+	case err == nil:
+		return "", nil
+	case ctx.Err() != nil, time.Since(started) >= timeout:
+		return output, fmt.Errorf("service %q timeout", waiterName(one))
+	default:
+		return output, fmt.Errorf("service %q health check: %w", waiterName(one), err)
+	}
+}
+
+func waiterName(one *service) string { return one.Container.Name + "-wait-for-service" }
+
+// checkEnvironment tells the check where to dial. A service without an address of its own shares the
+// network of the helper.
+func checkEnvironment(one *service, ports []int) []string {
+	address := "localhost"
+	if len(one.addresses) > 0 {
+		address = one.addresses[0].String()
+	}
+	environment := []string{"WAIT_FOR_SERVICE_TCP_ADDR=" + address}
+	for _, port := range ports {
+		environment = append(environment, fmt.Sprintf("WAIT_FOR_SERVICE_%d_TCP_PORT=%d", port, port))
+	}
+	return environment
+}
+
+// explain shows why a service is thought not to be ready, and what it printed.
+func (s *services) explain(ctx context.Context, log *turn, one *service, failure error, output string, left time.Duration) {
+	var unchecked noCheckError
+	checked := !errors.As(failure, &unchecked)
+	if checked && left > 0 {
+		select {
+		case <-time.After(min(left, logSettle)):
+		case <-ctx.Done():
+		}
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n\x1b[0;33m*** WARNING:\x1b[0;m Service %s probably didn't start properly.\n\n", one.Container.Name)
+	fmt.Fprintf(&text, "Health check error:\n%s\n\n", failure)
+	if checked {
+		fmt.Fprintf(&text, "Health check container logs:\n%s\n\n", output)
+	}
+	printed := &head{limit: logLimit}
+	if err := s.executor.engine.ContainerLogs(ctx, one.id, docker.LogOptions{Timestamps: true}, printed, printed); err != nil {
+		fmt.Fprintf(printed, "\n(reading the log failed: %v)", err)
+	}
+	fmt.Fprintf(&text, "Service container logs:\n%s\n\n\x1b[0;33m*********\x1b[0;m\n\n", printed.String())
+	log.Block(text.String())
+}

@@ -1,0 +1,64 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
+	"gitlab.com/gitlab-org/gitlab-runner/executors"
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
+)
+
+// warmer stands in the place of a job's id on a machine that is being warmed: no job has it.
+const warmer = 0
+
+// warm does for a machine what the first job on it would have to do.
+func warm(ctx context.Context, p *Provider, runner *config.Runner, env executors.Environment) error {
+	if runner.Docker == nil {
+		return configurationError("missing docker configuration")
+	}
+	m := p.machines.enter(machineID(runner, env), warmer)
+	defer m.leave(warmer)
+	log := p.log.WithFields(logrus.Fields{"runner": runner.ShortToken()})
+	if env != nil {
+		log = log.WithField("instance", env.ID())
+	}
+	c := &connector{runner: runner, env: env, machine: m, log: log}
+	if on, set := runner.FeatureFlags[dialStdioFlag]; set {
+		c.stdio = &on
+	}
+	life, end := context.WithCancelCause(ctx)
+	defer end(errWarmed)
+	l, err := p.open(ctx, life, c)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+
+	if m.beginSweep() {
+		s := sweeper{engine: l.engine, runner: runner, machine: m, process: p.process, log: log, now: time.Now}
+		s.run(ctx)
+	}
+	wanted, err := blueprint.HelperImage(runner, l.server, p.version, func(text string) string { return text })
+	if err != nil {
+		return err
+	}
+	if wanted.Overridden != "" {
+		// Its name and its credentials may depend on the job.
+		return nil
+	}
+	quiet := joblog.Discard(log)
+	source := helperSource{
+		engine: l.engine, machine: m, dirs: p.helperDirs, log: log,
+		getter: &images.Getter{Engine: l.engine, Keychain: &images.Keychain{Home: p.home}, Pulls: &m.pulls},
+	}
+	_, err = source.get(ctx, quiet, wanted)
+	return err
+}
+
+var errWarmed = errors.New("the machine was warmed")

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package archive
+
+import "io/fs"
+
+func owner(fs.FileInfo) (uid, gid uint32, ok bool) {
+	return 0, 0, false
+}
