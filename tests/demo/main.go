@@ -57,6 +57,7 @@ func demonstrate() error {
 
 // run is the demonstration from the registration of the runner to its end.
 func run(ctx context.Context, dir string) (err error) {
+	out := &screen{began: time.Now()}
 	r, err := rig.New(rig.Options{Dir: dir})
 	if err != nil {
 		return err
@@ -68,22 +69,22 @@ func run(ctx context.Context, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	say("the stand-in for GitLab is at %s", r.Coordinator.URL())
-	if err := register(ctx, r, store); err != nil {
+	out.say("the stand-in for GitLab is at %s", r.Coordinator.URL())
+	if err := register(ctx, out, r, store); err != nil {
 		return err
 	}
 	manager, err := r.Start()
 	if err != nil {
 		return err
 	}
-	say("gitlab-runner run is process %d", manager.PID())
+	out.say("gitlab-runner run is process %d", manager.PID())
 	pipeline, err := sample.Start(r.Coordinator, sample.Project, cases())
 	if err != nil {
 		return errors.Join(err, manager.Stop(ctx))
 	}
-	show := watch(r, manager)
+	show := watch(out, r, manager)
 	waitErr := pipeline.Pipeline.Wait(ctx)
-	say("the pipeline has ended; the runner is told to stop")
+	out.say("the pipeline has ended; the runner is told to stop")
 	stopErr := manager.Stop(ctx)
 	show.close()
 	if err := errors.Join(waitErr, stopErr); err != nil {
@@ -110,7 +111,7 @@ func cases() []sample.Case {
 }
 
 // register adds the runner with the register command, as a user would.
-func register(ctx context.Context, r *rig.Rig, store *s3server.Server) error {
+func register(ctx context.Context, out *screen, r *rig.Rig, store *s3server.Server) error {
 	var template strings.Builder
 	template.WriteString("[[runners]]\n")
 	r.Tables(&template, rig.Config{
@@ -124,13 +125,13 @@ func register(ctx context.Context, r *rig.Rig, store *s3server.Server) error {
 	if err := r.WriteConfig("concurrent = 3\ncheck_interval = 1\nshutdown_timeout = 60\n"); err != nil {
 		return err
 	}
-	out, err := r.Runner(ctx, "register", "--config", r.ConfigPath(), "--non-interactive",
+	printed, err := r.Runner(ctx, "register", "--config", r.ConfigPath(), "--non-interactive",
 		"--url", r.Coordinator.URL(), "--token", r.Coordinator.RunnerToken(), "--name", "demo",
 		"--executor", "docker-autoscaler", "--template-config", path, "--request-concurrency", "3")
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+		return fmt.Errorf("%w\n%s", err, printed)
 	}
-	say("the runner is registered:")
+	out.say("the runner is registered:")
 	text, err := os.ReadFile(r.ConfigPath())
 	if err != nil {
 		return err

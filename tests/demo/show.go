@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,28 +12,29 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
 )
 
-var (
-	began   = time.Now()
-	printer sync.Mutex
-)
+// screen prints lines with the time since its beginning, one at a time.
+type screen struct {
+	began time.Time
+	mu    sync.Mutex
+}
 
-// say prints one line with the time since the start.
-func say(format string, args ...any) {
-	printer.Lock()
-	defer printer.Unlock()
-	fmt.Printf("%6.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+func (s *screen) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Printf("%6.1fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // shower prints what happens while the jobs run: instances coming and going, and the jobs' logs.
 type shower struct {
+	*screen
 	cancel context.CancelFunc
 	events *coordinator.Subscription
 	all    sync.WaitGroup
 }
 
-func watch(r *rig.Rig, manager *rig.Manager) *shower {
+func watch(out *screen, r *rig.Rig, manager *rig.Manager) *shower {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &shower{cancel: cancel, events: r.Coordinator.Subscribe()}
+	s := &shower{screen: out, cancel: cancel, events: r.Coordinator.Subscribe()}
 	s.all.Go(func() { s.jobs(ctx) })
 	s.all.Go(func() { s.instances(ctx, manager) })
 	return s
@@ -59,7 +61,7 @@ func (s *shower) jobs(ctx context.Context) {
 		name := event.Job.Name()
 		switch event.Kind {
 		case coordinator.EventHandedOut:
-			say("[%s] handed out", name)
+			s.say("[%s] handed out", name)
 		case coordinator.EventTrace:
 			splitter := splitters[event.Job.ID()]
 			if splitter == nil {
@@ -68,14 +70,14 @@ func (s *shower) jobs(ctx context.Context) {
 			}
 			for _, line := range splitter.Write(event.Data) {
 				if line.Text != "" {
-					say("[%s] | %s", name, line.Text)
+					s.say("[%s] | %s", name, line.Text)
 				}
 			}
 		case coordinator.EventArtifact:
-			say("[%s] uploaded %s", name, event.Artifact.Type)
+			s.say("[%s] uploaded %s", name, event.Artifact.Type)
 		case coordinator.EventState:
 			if event.State.Final() {
-				say("[%s] ended: %s", name, event.State)
+				s.say("[%s] ended: %s", name, event.State)
 			}
 		}
 	}
@@ -88,40 +90,40 @@ func (s *shower) instances(ctx context.Context, manager *rig.Manager) {
 		entries, changed := manager.Entries(seen)
 		seen += len(entries)
 		for _, entry := range entries {
-			instance(entry)
+			s.instance(entry)
 		}
-		alive = deleted(alive)
+		alive = s.deleted(alive)
 		select {
 		case <-changed:
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
-			deleted(alive)
+			s.deleted(alive)
 			return
 		}
 	}
 }
 
-func instance(entry rig.Entry) {
+func (s *shower) instance(entry rig.Entry) {
 	switch entry.Text("msg") {
 	case "increasing instances":
-		say("<instances> %s requested", entry.Text("amount"))
+		s.say("<instances> %s requested", entry.Text("amount"))
 	case "instance discovery":
-		say("<instances> %s is %s", entry.Text("id"), entry.Text("state"))
+		s.say("<instances> %s is %s", entry.Text("id"), entry.Text("state"))
 	case "instance is ready":
-		say("<instances> %s is ready after %s", entry.Text("instance"), entry.Text("took"))
+		s.say("<instances> %s is ready after %s", entry.Text("instance"), entry.Text("took"))
 	case "instance marked for removal":
-		say("<instances> %s is to be deleted: %s", entry.Text("instance"), entry.Text("reason"))
+		s.say("<instances> %s is to be deleted: %s", entry.Text("instance"), entry.Text("reason"))
 	}
 	if level := entry.Text("level"); level == "warning" || level == "error" {
-		say("<runner> %s: %s %s %s", level, entry.Text("msg"), entry.Text("error"), entry.Text("err"))
+		s.say("<runner> %s: %s %s %s", level, entry.Text("msg"), entry.Text("error"), entry.Text("err"))
 	}
 }
 
 // deleted prints the instances that the engine no longer has.
-func deleted(alive map[string]bool) map[string]bool {
+func (s *shower) deleted(alive map[string]bool) map[string]bool {
 	names, err := rig.Instances(group)
 	if err != nil {
-		say("<instances> the engine does not answer: %v", err)
+		s.say("<instances> the engine does not answer: %v", err)
 		return alive
 	}
 	now := map[string]bool{}
@@ -130,16 +132,13 @@ func deleted(alive map[string]bool) map[string]bool {
 	}
 	for name := range alive {
 		if !now[name] {
-			say("<instances> %s is deleted", name)
+			s.say("<instances> %s is deleted", name)
 		}
 	}
 	return now
 }
 
-var (
-	instanceLine = regexp.MustCompile(`Instance (\S+) connected`)
-	commandLine  = regexp.MustCompile(`^\$ `)
-)
+var instanceLine = regexp.MustCompile(`Instance (\S+) connected`)
 
 // table prints what became of the jobs.
 func table(jobs []*coordinator.Job) {
@@ -153,7 +152,7 @@ func table(jobs []*coordinator.Job) {
 		}
 		var splitter coordinator.LineSplitter
 		for _, line := range splitter.Write(record.Trace) {
-			if commandLine.MatchString(line.Text) {
+			if strings.HasPrefix(line.Text, "$ ") {
 				if at, err := time.Parse(time.RFC3339, line.Time); err == nil {
 					first = seconds(at.Sub(times.HandedOut))
 				}
