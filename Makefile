@@ -17,7 +17,7 @@ OUT      := out
 BIN      := $(OUT)/binaries
 PLUGINS  := $(OUT)/plugins
 MODULES  := . fleeting fleeting/metrics/prometheus taskscaler taskscaler/metrics/prometheus plugins
-STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@2026.1
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 
 .DEFAULT_GOAL := help

@@ -280,7 +280,7 @@ func (r *registration) ask(key, question, given, fallback string) (string, error
 			if given != "" {
 				return given, nil
 			}
-			return "", fmt.Errorf("The %s needs to be entered: give --%s", key, key)
+			return "", fmt.Errorf("the %s needs to be entered: give --%s", key, key)
 		}
 		prompt := question + ":\n"
 		if given != "" {

@@ -14,7 +14,7 @@ func (o *ExecutorOpts) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("executor_opts: %w", err)
 	}
 	for kind, raw := range kinds {
-		known := map[string]*string{}
+		var known map[string]*string
 		switch kind {
 		case "docker":
 			known = map[string]*string{"platform": &o.Docker.Platform, "user": &o.Docker.User}
