@@ -42,12 +42,16 @@ setup: ## install what is missing and start a local Docker engine
 images: setup ## make the images of the demonstration and the tests
 	@scripts/images
 
+.PHONY: s3server
+s3server: ## build the S3 server of the demonstration and the tests
+	@go run ./tests/s3server/install
+
 .PHONY: helper-image
 helper-image: setup ## make the bundled helper images for amd64 and arm64
 	@VERSION=$(VERSION) scripts/helper-image
 
 .PHONY: demo
-demo: images helper-image build ## run the main job for real: see README.md
+demo: images helper-image s3server build ## run the main job for real: see README.md
 	go run ./tests/demo
 
 .PHONY: test
@@ -58,7 +62,7 @@ unit: setup ## unit tests of every module, with the race detector
 	@for module in $(MODULES); do echo "== unit tests of $$module"; (cd $$module && go test -race -timeout 15m ./...) || exit 1; done
 
 .PHONY: system
-system: images helper-image build ## whole-system tests on real engines, sshd, plugins and git
+system: images helper-image s3server build ## whole-system tests on real engines, sshd, plugins and git
 	go test -tags system -count=1 -timeout 30m ./tests/... ./executors/...
 	cd plugins && go test -tags system -count=1 -timeout 15m ./...
 

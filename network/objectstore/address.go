@@ -11,7 +11,8 @@ import (
 // checkAddress refuses what is not host or host:port.
 func checkAddress(key, address string) error {
 	u, err := url.Parse("//" + address)
-	if err != nil || u.Host != address || u.Hostname() == "" || strings.ContainsAny(address, " \t\\") {
+	bare := err == nil && strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(address, "[")
+	if err != nil || bare || u.Host != address || u.Hostname() == "" || strings.HasSuffix(address, ":") || strings.ContainsAny(address, " \t\\") {
 		return fmt.Errorf("config %s %q must be a host or host:port, without a scheme and a path", key, address)
 	}
 	if port := u.Port(); port != "" {

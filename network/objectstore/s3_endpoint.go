@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -138,7 +137,7 @@ func (e s3Endpoint) findRegion(ctx context.Context, cfg aws.Config, bucket strin
 	}
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) && response.HTTPResponse() != nil {
-		if region := response.HTTPResponse().Header.Get(http.CanonicalHeaderKey("x-amz-bucket-region")); region != "" {
+		if region := response.HTTPResponse().Header.Get("x-amz-bucket-region"); region != "" {
 			return region
 		}
 	}
