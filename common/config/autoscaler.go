@@ -11,13 +11,13 @@ type Autoscaler struct {
 	MaxInstances        int    `toml:"max_instances"`
 
 	InstanceReadyCommand        string        `toml:"instance_ready_command,omitempty"`
-	InstanceAcquireTimeout      time.Duration `toml:"instance_acquire_timeout,omitempty"`
-	UpdateInterval              time.Duration `toml:"update_interval,omitempty"`
-	UpdateIntervalWhenExpecting time.Duration `toml:"update_interval_when_expecting,omitempty"`
-	DeletionRetryInterval       time.Duration `toml:"deletion_retry_interval,omitempty"`
-	ShutdownDeletionInterval    time.Duration `toml:"shutdown_deletion_interval,omitempty"`
-	ShutdownDeletionRetries     int           `toml:"shutdown_deletion_retries,omitempty"`
-	FailureThreshold            int           `toml:"failure_threshold,omitempty"`
+	InstanceAcquireTimeout      time.Duration `toml:"instance_acquire_timeout,omitzero"`
+	UpdateInterval              time.Duration `toml:"update_interval,omitzero"`
+	UpdateIntervalWhenExpecting time.Duration `toml:"update_interval_when_expecting,omitzero"`
+	DeletionRetryInterval       time.Duration `toml:"deletion_retry_interval,omitzero"`
+	ShutdownDeletionInterval    time.Duration `toml:"shutdown_deletion_interval,omitzero"`
+	ShutdownDeletionRetries     int           `toml:"shutdown_deletion_retries,omitzero"`
+	FailureThreshold            int           `toml:"failure_threshold,omitzero"`
 	DeleteInstancesOnShutdown   bool          `toml:"delete_instances_on_shutdown,omitempty"`
 	ReservationThrottling       *bool         `toml:"reservation_throttling,omitempty"`
 	LogInternalIP               bool          `toml:"log_internal_ip,omitempty"`
@@ -43,13 +43,13 @@ type ConnectorConfig struct {
 	OS                   string        `toml:"os,omitempty"`
 	Arch                 string        `toml:"arch,omitempty"`
 	Protocol             string        `toml:"protocol,omitempty"`
-	ProtocolPort         int           `toml:"protocol_port,omitempty"`
+	ProtocolPort         int           `toml:"protocol_port,omitzero"`
 	Username             string        `toml:"username,omitempty"`
 	Password             string        `toml:"password,omitempty"`
 	KeyPath              string        `toml:"key_path,omitempty"`
 	UseStaticCredentials bool          `toml:"use_static_credentials,omitempty"`
-	Keepalive            time.Duration `toml:"keepalive,omitempty"`
-	Timeout              time.Duration `toml:"timeout,omitempty"`
+	Keepalive            time.Duration `toml:"keepalive,omitzero"`
+	Timeout              time.Duration `toml:"timeout,omitzero"`
 	UseExternalAddr      bool          `toml:"use_external_addr,omitempty"`
 }
 
@@ -59,8 +59,8 @@ type Policy struct {
 	Timezone         string        `toml:"timezone,omitempty"`
 	IdleCount        int           `toml:"idle_count"`
 	IdleTime         time.Duration `toml:"idle_time"`
-	ScaleFactor      float64       `toml:"scale_factor,omitempty"`
-	ScaleFactorLimit int           `toml:"scale_factor_limit,omitempty"`
+	ScaleFactor      float64       `toml:"scale_factor,omitzero"`
+	ScaleFactorLimit int           `toml:"scale_factor_limit,omitzero"`
 	PreemptiveMode   *bool         `toml:"preemptive_mode,omitempty"`
 }
 

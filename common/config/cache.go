@@ -29,7 +29,7 @@ type CacheS3 struct {
 	Accelerate                          bool   `toml:"Accelerate,omitempty"`
 	RoleARN                             string `toml:"RoleARN,omitempty"`
 	UploadRoleARN                       string `toml:"UploadRoleARN,omitempty"`
-	AssumeRoleMaxConcurrency            int    `toml:"AssumeRoleMaxConcurrency,omitempty"`
+	AssumeRoleMaxConcurrency            int    `toml:"AssumeRoleMaxConcurrency,omitzero"`
 	DisableAssumeRoleCredentialsCaching bool   `toml:"DisableAssumeRoleCredentialsCaching,omitempty"`
 }
 

@@ -48,13 +48,13 @@ type Runner struct {
 	TLSCertFile     string    `toml:"tls-cert-file,omitempty"`
 	TLSKeyFile      string    `toml:"tls-key-file,omitempty"`
 
-	Limit                          int            `toml:"limit,omitempty"`
-	RequestConcurrency             int            `toml:"request_concurrency,omitempty"`
+	Limit                          int            `toml:"limit,omitzero"`
+	RequestConcurrency             int            `toml:"request_concurrency,omitzero"`
 	StrictCheckInterval            bool           `toml:"strict_check_interval,omitempty"`
-	UnhealthyRequestsLimit         int            `toml:"unhealthy_requests_limit,omitempty"`
+	UnhealthyRequestsLimit         int            `toml:"unhealthy_requests_limit,omitzero"`
 	UnhealthyInterval              *time.Duration `toml:"unhealthy_interval,omitempty"`
-	JobStatusFinalUpdateRetryLimit int            `toml:"job_status_final_update_retry_limit,omitempty"`
-	OutputLimit                    int            `toml:"output_limit,omitempty"`
+	JobStatusFinalUpdateRetryLimit int            `toml:"job_status_final_update_retry_limit,omitzero"`
+	OutputLimit                    int            `toml:"output_limit,omitzero"`
 	PrepareTimeout                 *time.Duration `toml:"prepare_timeout,omitempty"`
 	GetSourcesTimeout              *time.Duration `toml:"get_sources_timeout,omitempty"`
 

@@ -19,7 +19,7 @@ type Docker struct {
 	CpusetCpus                 string   `toml:"cpuset_cpus,omitempty"`
 	CpusetMems                 string   `toml:"cpuset_mems,omitempty"`
 	Cpus                       string   `toml:"cpus,omitempty"`
-	CPUShares                  int64    `toml:"cpu_shares,omitempty"`
+	CPUShares                  int64    `toml:"cpu_shares,omitzero"`
 	DNS                        []string `toml:"dns,omitempty"`
 	DNSSearch                  []string `toml:"dns_search,omitempty"`
 	Privileged                 bool     `toml:"privileged"`
@@ -32,7 +32,7 @@ type Docker struct {
 	CapAdd                     []string `toml:"cap_add,omitempty"`
 	CapDrop                    []string `toml:"cap_drop,omitempty"`
 	OomKillDisable             bool     `toml:"oom_kill_disable"`
-	OomScoreAdjust             int      `toml:"oom_score_adjust,omitempty"`
+	OomScoreAdjust             int      `toml:"oom_score_adjust,omitzero"`
 	SecurityOpt                []string `toml:"security_opt,omitempty"`
 	ServicesSecurityOpt        []string `toml:"services_security_opt,omitempty"`
 
@@ -69,9 +69,9 @@ type Docker struct {
 	ServiceCgroupParent       string    `toml:"service_cgroup_parent,omitempty"`
 	ServiceCpusetCpus         string    `toml:"service_cpuset_cpus,omitempty"`
 	ServiceCpus               string    `toml:"service_cpus,omitempty"`
-	ServiceCPUShares          int64     `toml:"service_cpu_shares,omitempty"`
+	ServiceCPUShares          int64     `toml:"service_cpu_shares,omitzero"`
 	ServiceSlotCgroupTemplate string    `toml:"service_slot_cgroup_template,omitempty"`
-	WaitForServicesTimeout    int       `toml:"wait_for_services_timeout,omitempty"`
+	WaitForServicesTimeout    int       `toml:"wait_for_services_timeout,omitzero"`
 	Services                  []Service `toml:"services,omitempty"`
 
 	AllowedImages             []string      `toml:"allowed_images,omitempty"`

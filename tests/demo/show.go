@@ -110,7 +110,8 @@ func (s *shower) instance(entry rig.Entry) {
 	case "instance discovery":
 		s.say("<instances> %s is %s", entry.Text("id"), entry.Text("state"))
 	case "instance is ready":
-		s.say("<instances> %s is ready after %s", entry.Text("instance"), entry.Text("took"))
+		nanoseconds, _ := entry["took"].(float64)
+		s.say("<instances> %s is ready after %s", entry.Text("instance"), time.Duration(nanoseconds).Round(time.Millisecond))
 	case "instance marked for removal":
 		s.say("<instances> %s is to be deleted: %s", entry.Text("instance"), entry.Text("reason"))
 	}
@@ -154,14 +155,20 @@ func table(jobs []*coordinator.Job) {
 		for _, line := range splitter.Write(record.Trace) {
 			if strings.HasPrefix(line.Text, "$ ") {
 				if at, err := time.Parse(time.RFC3339, line.Time); err == nil {
-					first = seconds(at.Sub(times.HandedOut))
+					first = seconds(times.HandedOut, at)
 				}
 				break
 			}
 		}
 		fmt.Printf("%-18s %-24s %-8s %10s %16s %10s\n", record.Name, name, record.State,
-			seconds(times.HandedOut.Sub(times.Pending)), first, seconds(times.Finished.Sub(times.HandedOut)))
+			seconds(times.Pending, times.HandedOut), first, seconds(times.HandedOut, times.Finished))
 	}
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+// seconds is the time between two moments, "-" if one of them has not come.
+func seconds(from, to time.Time) string {
+	if from.IsZero() || to.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f s", to.Sub(from).Seconds())
+}
