@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/masking"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
@@ -70,15 +72,23 @@ type Build struct {
 	started time.Time
 	// warnings are about settings of the job, for its log.
 	warnings []string
+	// invalid is why the job cannot be run at all: a template of its inputs makes no sense.
+	invalid error
 
 	executor Executor
 	machine  Machine
 	// early is the get_sources stage if it was begun while the executor was still preparing.
 	early *earlySources
+	// givenUp is closed when the stage returns that did not do so although its end was due; nil as a
+	// rule.
+	givenUp <-chan struct{}
+	// secrets are the values that the log hides.
+	secrets []string
 
 	mu       sync.Mutex
 	status   Status
 	onCancel context.CancelCauseFunc
+	rules    *masking.Rules
 }
 
 // Status is where a build is, for metrics and for people.
@@ -123,7 +133,9 @@ const cleanupTimeout = 5 * time.Minute
 
 // NewBuild returns a build that is ready to run.
 func NewBuild(o BuildOptions) *Build {
-	b := &Build{options: o, started: time.Now()}
+	b := &Build{started: time.Now()}
+	o.Job, b.invalid = expandInputs(o.Runner, o.Job)
+	b.options = o
 	b.status = Status{State: Pending, ExecutorStage: executorCreated, Started: b.started}
 	b.job = b.newJob()
 	return b
@@ -169,8 +181,8 @@ func (b *Build) Run(ctx context.Context) Result {
 func (b *Build) run(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			b.options.Log.WithField("stack", string(debug.Stack())).Errorf("panic in a job: %v", p)
-			err = Fail(RunnerSystemFailure, fmt.Errorf("panic: %v", p))
+			err = b.panicked(p)
+			b.cleanup(ctx)
 		}
 	}()
 	b.setState(Running)
@@ -193,6 +205,24 @@ func (b *Build) run(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// panicked makes an error of what recover returned.
+func (b *Build) panicked(p any) error {
+	b.options.Log.WithField("stack", string(debug.Stack())).Errorf("panic in a job: %v", p)
+	return Fail(RunnerSystemFailure, fmt.Errorf("%w: %v", errPanic, p))
+}
+
+// guard calls a part of the job that has a goroutine of its own, and makes an error of its panic.
+func (b *Build) guard(part func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = b.panicked(p)
+		}
+	}()
+	return part()
+}
+
+var errPanic = errors.New("panic")
 
 // runStages is the order of a job's stages.
 func (b *Build) runStages(ctx context.Context) error {
@@ -241,6 +271,14 @@ func (b *Build) cleanup(ctx context.Context) {
 		b.options.Log.WithError(err).Error("cleaning up after a job failed")
 	}
 	b.executor = nil
+	if b.givenUp == nil {
+		return
+	}
+	select {
+	case <-b.givenUp:
+	case <-ctx.Done():
+		b.options.Log.Error("a stage that was given up has not returned even now that its machine is cleaned up")
+	}
 }
 
 func (b *Build) timeout() time.Duration {
@@ -261,12 +299,12 @@ func (b *Build) result(err error) Result {
 	if errors.As(err, &build) {
 		result.ExitCode = build.ExitCode
 	}
-	switch result.Reason {
-	case JobCanceled:
+	switch {
+	case result.Reason == JobCanceled:
 		result.State = Canceled
-	case JobExecutionTimeout:
+	case result.Reason == JobExecutionTimeout:
 		result.State = TimedOut
-	case RunnerInterrupted:
+	case result.Reason == RunnerInterrupted, errors.Is(err, errPanic):
 		result.State = Terminated
 	}
 	return result
@@ -310,6 +348,25 @@ func (b *Build) header() {
 	if changed != nil {
 		log.Print("  feature flags: %s", changed)
 	}
+	if policy := b.job.Spec.Policy; policy.ExecutionPolicyJob {
+		log.Print("  policy: %s", policy.Name)
+		log.Print("  %s", userVariables(policy))
+	}
+}
+
+// userVariables says what becomes of the variables that users defined, in a job of a policy.
+func userVariables(policy spec.PolicyOptions) string {
+	text := "policy variables take precedence over user-defined variables"
+	if allowed := policy.VariablesOverrideAllowed; allowed != nil {
+		text = "user-defined variables are ignored"
+		if *allowed {
+			text = "user-defined variables are allowed"
+		}
+	}
+	if len(policy.VariablesOverrideException) > 0 {
+		text += ", except: " + strings.Join(policy.VariablesOverrideException, ", ")
+	}
+	return text
 }
 
 func (b *Build) setState(state State) {

@@ -54,11 +54,14 @@ func (b *Build) sourcesPlan() *plan.Plan {
 	job, git := b.job, b.job.Spec.Git
 	flags := job.Flags
 	remote := gitRemote(job.Runner.CloneURL, job.Variables.Get("CI_PROJECT_PATH"), git.RepoURL, job.Spec.Token)
+	if flags.IsOn(featureflags.GitURLsWithoutTokens) {
+		remote = remote.withoutToken()
+	}
 	s := &plan.Sources{
 		Strategy:                 job.Strategy,
 		RemoteURL:                remote.plain,
 		RemoteURLWithCredentials: remote.full,
-		InsteadOf:                remote.aliases(b.baseURL(), job),
+		InsteadOf:                remote.aliases(b.baseURL(), job, flags.IsOn(featureflags.GitURLsWithoutTokens)),
 		Refspecs:                 git.Refspecs,
 		Depth:                    git.Depth,
 		Sha:                      git.Sha,
@@ -89,8 +92,8 @@ func (b *Build) sourcesPlan() *plan.Plan {
 			Depth:       job.Settings.SubmoduleDepth,
 			UpdateFlags: job.Settings.SubmoduleUpdateFlags,
 		}
-		s.PreHooks = b.hooks(single(job.Runner.PreGetSourcesScript), job.Spec.Hook(spec.HookPreGetSources))
-		s.PostHooks = b.hooks(job.Spec.Hook(spec.HookPostGetSources), single(job.Runner.PostGetSourcesScript))
+		s.PreHooks = b.hooks("pre_clone_script", single(job.Runner.PreGetSourcesScript), job.Spec.Hook(spec.HookPreGetSources))
+		s.PostHooks = b.hooks("post_clone_script", job.Spec.Hook(spec.HookPostGetSources), single(job.Runner.PostGetSourcesScript))
 	}
 	p := b.newPlan(stageGetSources)
 	p.Sources = s
@@ -99,7 +102,7 @@ func (b *Build) sourcesPlan() *plan.Plan {
 
 // hooks returns the scripts for those lists of commands that are not empty. The helper exports the
 // variables; the scripts run where it starts them.
-func (b *Build) hooks(lists ...[]string) []string {
+func (b *Build) hooks(name string, lists ...[]string) []string {
 	var out []string
 	for _, commands := range lists {
 		if len(commands) == 0 {
@@ -108,7 +111,8 @@ func (b *Build) hooks(lists ...[]string) []string {
 		out = append(out, shells.Bash(shells.Script{
 			Trace:          b.job.Settings.DebugTrace,
 			CheckExitCodes: b.job.Flags.IsOn(featureflags.BashExitCodeCheck),
-			Blocks:         []shells.Block{{Name: "get_sources_script", Commands: commands}},
+			Sections:       b.scriptSections(),
+			Blocks:         []shells.Block{{Name: name, Commands: commands}},
 		}))
 	}
 	return out
@@ -261,6 +265,10 @@ func gitRemote(cloneURL, projectPath, repoURL, token string) remoteURL {
 	if err != nil {
 		return remoteURL{full: address, plain: address, token: token}
 	}
+	if parsed.Scheme == "ssh" && parsed.User == nil {
+		parsed.User = url.User("git")
+		address = parsed.String()
+	}
 	plain := *parsed
 	if plain.Scheme == "http" || plain.Scheme == "https" {
 		plain.User = nil
@@ -268,9 +276,22 @@ func gitRemote(cloneURL, projectPath, repoURL, token string) remoteURL {
 	return remoteURL{full: address, plain: plain.String(), parsed: parsed, token: token}
 }
 
+// withoutToken is the address for a git that gets the token from a credential helper.
+func (r remoteURL) withoutToken() remoteURL {
+	if r.parsed == nil || r.parsed.User == nil || r.parsed.Scheme != "http" && r.parsed.Scheme != "https" {
+		return r
+	}
+	named := *r.parsed
+	named.User = url.User(r.parsed.User.Username())
+	r.full, r.parsed = named.String(), &named
+	return r
+}
+
 // aliases make git use credentials for everything of this GitLab, submodules by relative and, if asked
 // for, SSH addresses included.
-func (r remoteURL) aliases(base string, job *Job) []plan.Alias {
+//
+// Without a token in addresses only SSH addresses are replaced.
+func (r remoteURL) aliases(base string, job *Job, tokenless bool) []plan.Alias {
 	var out []plan.Alias
 	seen := map[plan.Alias]bool{}
 	add := func(replacement, original string) {
@@ -281,13 +302,17 @@ func (r remoteURL) aliases(base string, job *Job) []plan.Alias {
 		seen[alias] = true
 		out = append(out, alias)
 	}
-	add(r.full, r.plain)
+	if !tokenless {
+		add(r.full, r.plain)
+	}
 	parsedBase, err := url.Parse(base)
 	if err != nil || parsedBase.Scheme != "http" && parsedBase.Scheme != "https" {
 		return out
 	}
 	authenticated := *parsedBase
-	authenticated.User = url.UserPassword("gitlab-ci-token", r.token)
+	if !tokenless {
+		authenticated.User = url.UserPassword("gitlab-ci-token", r.token)
+	}
 	add(authenticated.String(), base)
 	if job.Settings.SubmoduleForceHTTPS {
 		host := job.Variables.Get("CI_SERVER_SHELL_SSH_HOST")
@@ -302,7 +327,7 @@ func (r remoteURL) aliases(base string, job *Job) []plan.Alias {
 			add(authenticated.String(), "ssh://git@"+host+":"+port)
 		}
 	}
-	if r.parsed != nil && (r.parsed.Scheme == "http" || r.parsed.Scheme == "https") {
+	if !tokenless && r.parsed != nil && (r.parsed.Scheme == "http" || r.parsed.Scheme == "https") {
 		root := url.URL{Scheme: r.parsed.Scheme, Host: r.parsed.Host}
 		rootWithUser := root
 		rootWithUser.User = r.parsed.User

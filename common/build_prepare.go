@@ -87,7 +87,7 @@ func (b *Build) prepareOnce(ctx, limited context.Context) (context.Context, cont
 	defer context.AfterFunc(watched, func() { stop(context.Cause(watched)) })()
 
 	prepared := make(chan error, 1)
-	go func() { prepared <- b.executor.Prepare(limited) }()
+	go func() { prepared <- b.guard(func() error { return b.executor.Prepare(limited) }) }()
 	select {
 	case err = <-prepared:
 	case <-b.executor.HelperReady():
@@ -139,6 +139,9 @@ func (b *Build) settle(machine Machine) error {
 	}
 	job.TmpDir = job.ProjectDir + ".tmp"
 	job.Variables = b.variables(machine).Expand(job.TmpDir)
+	// What is wrong with them was told before.
+	job.Settings, _ = b.settings()
+	b.maskMore()
 	return nil
 }
 
@@ -151,8 +154,8 @@ func (b *Build) customProjectDir(buildsDir string) error {
 	if c := job.Runner.CustomBuildDir; c != nil && c.Enabled != nil && !*c.Enabled {
 		return Fail(RunnerConfigurationError, errors.New("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature"))
 	}
-	vars := b.variables(b.machine).Expand("")
-	dir := path.Clean(vars.ExpandValue(job.Settings.GitClonePath))
+	// Only now is it known what a reference to CI_BUILDS_DIR stands for.
+	dir := path.Clean(b.variables(b.machine).Expand("").Get("GIT_CLONE_PATH"))
 	if !strings.HasPrefix(dir, strings.TrimSuffix(buildsDir, "/")+"/") {
 		return Fail(RunnerConfigurationError, fmt.Errorf("the GIT_CLONE_PATH=%q has to be within %q", dir, buildsDir))
 	}
@@ -200,7 +203,7 @@ func (b *Build) beginSources(ctx context.Context) *earlySources {
 	early := &earlySources{log: b.job.Log.Buffered(), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(early.done)
-		early.err = b.sourcesWithAttempts(ctx, early.log.Log)
+		early.err = b.guard(func() error { return b.sourcesWithAttempts(ctx, early.log.Log) })
 	}()
 	return early
 }

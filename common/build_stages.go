@@ -61,9 +61,12 @@ func (b *Build) runStage(ctx context.Context, log *joblog.Log, stage Stage) erro
 	return log.Section(stage.Name, title, func() error {
 		stdout, stderr := log.Output(joblog.ScriptOut), log.Output(joblog.ScriptErr)
 		stage.Stdout, stage.Stderr = stdout, stderr
-		err := b.executor.Run(ctx, stage)
+		err := b.await(ctx, stage)
+		if errors.Is(err, errNotReturned) {
+			return err
+		}
 		closeErr := errors.Join(stdout.Close(), stderr.Close())
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			log.Warn("%s could not run to completion because the timeout was exceeded. For more control over job and script timeouts see: %s", stage.Name, timeoutDocs)
 		}
 		if err == nil && closeErr != nil {
@@ -71,6 +74,37 @@ func (b *Build) runStage(ctx context.Context, log *joblog.Log, stage Stage) erro
 		}
 		return err
 	})
+}
+
+// stageGrace is how long a stage may take to return after its context ended.
+const stageGrace = 5 * time.Minute
+
+var errNotReturned = errors.New("timed out waiting for the stage to end")
+
+// await runs a stage and waits for it. A stage that does not return long after it had to is left to the
+// executor's clean-up.
+func (b *Build) await(ctx context.Context, stage Stage) error {
+	executor := b.executor
+	returned := make(chan struct{})
+	var err error
+	go func() {
+		defer close(returned)
+		err = b.guard(func() error { return executor.Run(ctx, stage) })
+	}()
+	select {
+	case <-returned:
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(stageGrace)
+	defer grace.Stop()
+	select {
+	case <-returned:
+		return err
+	case <-grace.C:
+		b.givenUp = returned
+		return fmt.Errorf("%s: %w", stage.Name, errNotReturned)
+	}
 }
 
 // runHelper runs a stage of the runner's own, if there is work for it.
@@ -168,7 +202,7 @@ func (b *Build) cleanupFileVariables(ctx context.Context) error {
 func (b *Build) userPhase(ctx context.Context) error {
 	scriptCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if limit := b.job.Settings.ScriptTimeout; limit > 0 {
+	if limit := b.phaseLimit("RUNNER_SCRIPT_TIMEOUT", b.job.Settings.ScriptTimeout, 0); limit > 0 {
 		var stop context.CancelFunc
 		scriptCtx, stop = context.WithTimeoutCause(scriptCtx, limit,
 			Fail(JobExecutionTimeout, fmt.Errorf("script timeout: exceeded timeout of %s", limit)))
@@ -200,11 +234,13 @@ func (b *Build) userPhase(ctx context.Context) error {
 }
 
 func (b *Build) runSteps(ctx context.Context) error {
+	first := true
 	for _, step := range b.job.Spec.Steps {
 		if step.Name == spec.StepAfterScript || len(step.Script) == 0 {
 			continue
 		}
-		stage := Stage{Name: stageStepPrefix + step.Name, Where: InBuild, Script: b.stepScript(step)}
+		stage := Stage{Name: stageStepPrefix + step.Name, Where: InBuild, Script: b.stepScript(step, first)}
+		first = false
 		if err := b.runStage(ctx, b.job.Log, stage); err != nil {
 			return err
 		}
@@ -217,8 +253,10 @@ func (b *Build) runAfterScript(ctx context.Context, scriptErr error) error {
 		if step.Name != spec.StepAfterScript || len(step.Script) == 0 {
 			continue
 		}
-		limit := b.job.Settings.AfterScriptTimeout
-		limited, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("after_script timeout: exceeded timeout of %s", limit))
+		limit := b.phaseLimit("RUNNER_AFTER_SCRIPT_TIMEOUT", b.job.Settings.AfterScriptTimeout, defaultAfterScriptTimeout)
+		// It counts as a script that failed, not as the job's timeout.
+		limited, stop := context.WithTimeoutCause(ctx, limit,
+			Fail(ScriptFailure, fmt.Errorf("after_script timeout: exceeded timeout of %s", limit)))
 		defer stop()
 		stage := Stage{Name: stageAfterScript, Where: InBuild, Script: b.afterScript(step, b.result(scriptErr).State)}
 		err := b.runStage(limited, b.job.Log, stage)
@@ -228,6 +266,17 @@ func (b *Build) runAfterScript(ctx context.Context, scriptErr error) error {
 		return err
 	}
 	return nil
+}
+
+// phaseLimit is the limit of a part of the user's scripts. One that is longer than what is left of the
+// job's time gives a warning, and the default.
+func (b *Build) phaseLimit(name string, limit, fallback time.Duration) time.Duration {
+	left := time.Until(b.job.Deadline)
+	if limit != fallback && limit > left {
+		b.job.Log.Warn("%s: %s is longer than the %s that are left of the job's timeout, using the default", name, limit, left.Round(time.Second))
+		return fallback
+	}
+	return limit
 }
 
 // attempts repeats a stage that failed, with growing pauses.
@@ -242,7 +291,7 @@ func (b *Build) attempts(ctx context.Context, limit int, stage func(context.Cont
 		if err == nil || attempt >= limit || ctx.Err() != nil {
 			return err
 		}
-		jittered := pause/2 + rand.N(pause/2)
+		jittered := min(pause+rand.N(pause/4), longest)
 		b.job.Log.Warn("Retrying in %s", jittered.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():

@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
+	"gitlab.com/gitlab-org/gitlab-runner/common/inputs"
 	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/common/variables"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/masking"
@@ -29,12 +33,8 @@ func (b *Build) newJob() *Job {
 	job.Variables = b.variables(Machine{}).Expand("")
 	job.Log = b.newLog()
 
-	settings, more := ReadSettings(job.Variables, o.Job.Git.Depth)
+	settings, more := b.settings()
 	warnings = append(warnings, more...)
-	if o.Runner.DebugTraceDisabled && (settings.DebugTrace || settings.DebugServices) {
-		warnings = append(warnings, "CI_DEBUG_TRACE and CI_DEBUG_SERVICES: usage is disabled on this Runner")
-		settings.DebugTrace, settings.DebugServices = false, false
-	}
 	job.Settings = settings
 	strategy, warning := strategyOf(job.Variables, o.Job.AllowGitFetch)
 	if warning != "" {
@@ -45,13 +45,21 @@ func (b *Build) newJob() *Job {
 	return job
 }
 
+// settings reads what the job's variables, as they are now, say about how the runner is to work.
+func (b *Build) settings() (Settings, []string) {
+	settings, warnings := ReadSettings(b.job.Variables, b.options.Job.Git.Depth)
+	if b.options.Runner.DebugTraceDisabled && (settings.DebugTrace || settings.DebugServices) {
+		warnings = append(warnings, "CI_DEBUG_TRACE and CI_DEBUG_SERVICES: usage is disabled on this Runner")
+		settings.DebugTrace, settings.DebugServices = false, false
+	}
+	return settings, warnings
+}
+
 // newLog returns the job log with its pipeline: secrets are masked first, then lines get their
 // timestamps, then they reach the trace.
 func (b *Build) newLog() *joblog.Log {
-	rules := masking.NewRules(masking.Options{
-		Values:        b.job.Variables.Masked(),
-		TokenPrefixes: b.tokenPrefixes(),
-	})
+	b.secrets = append(b.job.Variables.Masked(), b.options.Job.Token)
+	b.setRules()
 	stamped := b.job.Flags.IsOn(featureflags.Timestamps)
 	return joblog.New(joblog.Options{
 		Sections: b.options.Job.Features.TraceSections,
@@ -62,9 +70,39 @@ func (b *Build) newLog() *joblog.Log {
 			if stamped {
 				sink = timestamps.NewWriter(b.options.Trace, s.Number, s.Kind, time.Now)
 			}
-			return rules.NewWriter(sink)
+			return b.currentRules().NewWriter(sink)
 		},
 	})
+}
+
+// maskMore hides the values that masked variables have got meanwhile, besides those that they had.
+func (b *Build) maskMore() {
+	known := len(b.secrets)
+	for _, value := range b.job.Variables.Masked() {
+		if !slices.Contains(b.secrets, value) {
+			b.secrets = append(b.secrets, value)
+		}
+	}
+	if len(b.secrets) == known {
+		return
+	}
+	b.setRules()
+	if err := b.job.Log.Reopen(); err != nil {
+		b.options.Log.WithError(err).Warning("writing the job log failed")
+	}
+}
+
+func (b *Build) setRules() {
+	rules := masking.NewRules(masking.Options{Values: b.secrets, TokenPrefixes: b.tokenPrefixes()})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = rules
+}
+
+func (b *Build) currentRules() *masking.Rules {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rules
 }
 
 func (b *Build) tokenPrefixes() []string {
@@ -119,7 +157,7 @@ func (b *Build) variables(machine Machine) variables.List {
 		internal("CI_RUNNER_VERSION", o.Version.Version),
 		internal("CI_RUNNER_REVISION", o.Version.Revision),
 		internal("CI_RUNNER_EXECUTABLE_ARCH", o.Version.OS+"/"+o.Version.Arch),
-		internal("RUNNER_TEMP_PROJECT_DIR", job.TmpDir),
+		internal(variables.TempDir, job.TmpDir),
 	)
 	if machine.NetworkName != "" {
 		list = append(list, internal("CI_BUILD_NETWORK_NAME", machine.NetworkName))
@@ -132,28 +170,60 @@ func (b *Build) refuse() error {
 	for _, warning := range b.warnings {
 		b.job.Log.Warn("%s", warning)
 	}
-	images := append([]spec.Image(nil), b.options.Job.Services...)
-	kind := "services"
-	if image := b.options.Job.Image; image != nil {
-		images = append([]spec.Image{*image}, images...)
-		kind = "image"
+	if b.invalid != nil {
+		return b.invalid
 	}
-	for i, image := range images {
-		if i == 1 {
-			kind = "services"
+	if image := b.options.Job.Image; image != nil {
+		if err := unsupportedOptions("image", image.ExecutorOpts); err != nil {
+			return err
 		}
-		if len(image.ExecutorOpts.Unsupported) > 0 {
-			return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are [docker.platform docker.user]",
-				kind, image.ExecutorOpts.Unsupported, b.job.Runner.Executor+" executor"))
+	}
+	for _, service := range b.options.Job.Services {
+		if err := unsupportedOptions("services", service.ExecutorOpts); err != nil {
+			return err
 		}
 	}
 	if len(b.options.Job.Secrets) > 0 {
 		return unsupported(fmt.Errorf("secrets from external providers are not supported by this runner"))
 	}
-	if len(b.options.Job.Inputs) > 0 {
-		return unsupported(fmt.Errorf("job inputs are not supported by this runner"))
-	}
 	return b.adoptRun()
+}
+
+// unsupportedOptions refuses options of an image that no executor knows. The first of them decides what
+// is said.
+func unsupportedOptions(kind string, options spec.ExecutorOpts) error {
+	if len(options.Unsupported) == 0 {
+		return nil
+	}
+	of, _, nested := strings.Cut(options.Unsupported[0], ".")
+	if !nested {
+		return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are [docker kubernetes]",
+			kind, options.Unsupported, "executor_opts"))
+	}
+	var names []string
+	for _, option := range options.Unsupported {
+		if name, ok := strings.CutPrefix(option, of+"."); ok {
+			names = append(names, name)
+		}
+	}
+	known := "[platform user]"
+	if of != "docker" {
+		known = "[user]"
+	}
+	return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are %s", kind, names, of+" executor", known))
+}
+
+// expandInputs puts the job's inputs into the places of the payload that ask for them.
+func expandInputs(runner *config.Runner, job *spec.Job) (*spec.Job, error) {
+	flags, _ := featureflags.Resolve(runner.FeatureFlags, received(runner, job).Lookup)
+	if !flags.IsOn(featureflags.JobInputs) {
+		return job, nil
+	}
+	expanded, err := inputs.Apply(job)
+	if err != nil {
+		return job, Fail(RunnerConfigurationError, fmt.Errorf("failed to interpolate job inputs: %w", err))
+	}
+	return expanded, nil
 }
 
 func unsupported(err error) error {
@@ -183,8 +253,9 @@ func (b *Build) adoptRun() error {
 	return nil
 }
 
-// stepScript is the script of one of the user's steps.
-func (b *Build) stepScript(step spec.Step) string {
+// stepScript is the script of one of the user's steps. Without get_sources nobody but the first of them
+// can do away with the variables that an earlier job left.
+func (b *Build) stepScript(step spec.Step, first bool) string {
 	lines := step.Script
 	if step.Name == "release" {
 		lines = make([]string, len(step.Script))
@@ -193,12 +264,25 @@ func (b *Build) stepScript(step spec.Step) string {
 		}
 	}
 	script := b.script(b.job.Variables)
+	script.FreshEnv = first && b.job.Strategy == plan.StrategyNone
 	script.Blocks = []shells.Block{
 		{Name: "pre_build_script", Commands: single(b.job.Runner.PreBuildScript)},
 		{Name: "script_step", Commands: lines},
 		{Name: "post_build_script", Commands: single(b.job.Runner.PostBuildScript)},
 	}
-	return shells.Bash(script)
+	return b.text(script)
+}
+
+// text is a script in the language of the machine's shell.
+func (b *Build) text(script shells.Script) string {
+	switch b.machine.Shell {
+	case "pwsh":
+		return shells.PowerShell(script, shells.Pwsh, b.machine.OS)
+	case "powershell":
+		return shells.PowerShell(script, shells.WindowsPowerShell, b.machine.OS)
+	default:
+		return shells.Bash(script)
+	}
 }
 
 // afterScript is the script of after_script, which learns how the job went so far.
@@ -207,7 +291,7 @@ func (b *Build) afterScript(step spec.Step, state State) string {
 	script := b.script(b.job.Variables.Set(status))
 	script.Notice = "Running after script..."
 	script.Blocks = []shells.Block{{Name: "after_script_step", Commands: step.Script}}
-	return shells.Bash(script)
+	return b.text(script)
 }
 
 func (b *Build) script(list variables.List) shells.Script {
@@ -215,13 +299,18 @@ func (b *Build) script(list variables.List) shells.Script {
 		TmpDir:         b.job.TmpDir,
 		Dir:            b.job.ProjectDir,
 		Trace:          b.job.Settings.DebugTrace,
-		Sections:       b.options.Job.Features.TraceSections && b.job.Flags.IsOn(featureflags.ScriptSections),
+		Sections:       b.scriptSections(),
 		CheckExitCodes: b.job.Flags.IsOn(featureflags.BashExitCodeCheck),
 	}
 	for _, v := range list.Unique() {
 		script.Variables = append(script.Variables, shells.Variable{Key: v.Key, Value: v.Value, File: v.File})
 	}
 	return script
+}
+
+// scriptSections says whether commands of several lines are shown as collapsed sections.
+func (b *Build) scriptSections() bool {
+	return b.options.Job.Features.TraceSections && b.job.Flags.IsOn(featureflags.ScriptSections)
 }
 
 func single(command string) []string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
@@ -21,7 +22,7 @@ func SanitizeCacheKey(key string) (clean string, ok bool) {
 	clean = strings.TrimPrefix(path.Clean("/"+clean), "/")
 	for clean != "" {
 		dir, last := path.Split(clean)
-		last = strings.TrimRight(last, " \t\r\n\v\f")
+		last = strings.TrimRightFunc(last, unicode.IsSpace)
 		if last != "" && last != "." && last != ".." {
 			return dir + last, true
 		}
@@ -37,10 +38,11 @@ type cacheName struct {
 
 // cacheName resolves a key. The warning, if any, is for the user; ok is false if the key is of no use.
 func (b *Build) cacheName(key string) (name cacheName, warning string, ok bool) {
-	if key == "" {
-		key = path.Join(b.job.Spec.Info.Name, b.job.Spec.Git.Ref)
+	// The names that stand in for a key may contain what looks like a reference.
+	raw := path.Join(b.job.Spec.Info.Name, b.job.Spec.Git.Ref)
+	if key != "" {
+		raw = b.job.Variables.ExpandValue(key)
 	}
-	raw := b.job.Variables.ExpandValue(key)
 	if b.job.Flags.IsOn(featureflags.HashCacheKeys) {
 		if raw == "" {
 			return cacheName{}, "", false
@@ -91,7 +93,7 @@ func (b *Build) cachePolicy(c spec.Cache) (pull, push bool, err error) {
 	case "push":
 		return false, true, nil
 	default:
-		return false, false, Fail(ScriptFailure, fmt.Errorf("unknown cache policy %q: use pull-push, pull or push", policy))
+		return false, false, Fail(RunnerConfigurationError, fmt.Errorf("unknown cache policy %q: use pull-push, pull or push", policy))
 	}
 }
 
@@ -145,11 +147,20 @@ func (b *Build) fallbackKeys(c spec.Cache, warnings *[]string) []string {
 	if fallback == "" {
 		return keys
 	}
-	if strings.HasSuffix(strings.TrimRight(fallback, ". "), "-protected") {
+	// The key as it will stand in paths counts too: sanitizing may bring the ending about.
+	clean := fallback
+	if !b.job.Flags.IsOn(featureflags.HashCacheKeys) {
+		clean, _ = SanitizeCacheKey(fallback)
+	}
+	if isProtectedKey(fallback) || isProtectedKey(clean) {
 		*warnings = append(*warnings, fmt.Sprintf("CACHE_FALLBACK_KEY %q is not allowed: it ends in -protected", fallback))
 		return keys
 	}
 	return append(keys, fallback)
+}
+
+func isProtectedKey(key string) bool {
+	return strings.HasSuffix(strings.TrimRight(key, ". "), "-protected")
 }
 
 func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, error) {

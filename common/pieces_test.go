@@ -65,7 +65,7 @@ func TestSettingsThatCannotBeReadAreToldAndDefaulted(t *testing.T) {
 	settings, warnings := common.ReadSettings(list, 20)
 	require.Len(t, warnings, 3)
 	require.True(t, settings.GitCheckout)
-	require.Equal(t, 1, settings.GetSourcesAttempts)
+	require.Equal(t, 10, settings.GetSourcesAttempts)
 	require.Zero(t, settings.ScriptTimeout)
 	require.Nil(t, settings.GitCleanFlags)
 	require.Equal(t, []string{"--tags", "-q"}, settings.GitFetchFlags)

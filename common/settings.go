@@ -2,6 +2,7 @@ package common
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,8 +48,15 @@ const (
 	maxAttempts                = 10
 )
 
+// The values of CACHE_COMPRESSION_LEVEL, ARTIFACT_COMPRESSION_LEVEL and CACHE_COMPRESSION_FORMAT. The
+// helper knows its defaults, which an empty value selects.
+var (
+	compressionLevels  = []string{"fastest", "fast", "default", "slow", "slowest"}
+	compressionFormats = []string{"zip", "tarzstd"}
+)
+
 // ReadSettings reads the settings of a job. A value that cannot be used gives a warning for the job
-// log and the default.
+// log and the default; a number of attempts that is out of range gives the end of the range.
 func ReadSettings(vars variables.List, fetchDepth int) (Settings, []string) {
 	r := settingsReader{vars: vars}
 	s := Settings{
@@ -72,9 +80,9 @@ func ReadSettings(vars variables.List, fetchDepth int) (Settings, []string) {
 		AfterScriptIgnoreErrors:  r.boolean("AFTER_SCRIPT_IGNORE_ERRORS", true),
 		CacheRequestTimeout:      r.integer("CACHE_REQUEST_TIMEOUT", defaultCacheRequestTimeout),
 		CacheFallbackKey:         vars.Get("CACHE_FALLBACK_KEY"),
-		CacheCompressionLevel:    vars.Get("CACHE_COMPRESSION_LEVEL"),
-		CacheCompressionFormat:   vars.Get("CACHE_COMPRESSION_FORMAT"),
-		ArtifactCompressionLevel: vars.Get("ARTIFACT_COMPRESSION_LEVEL"),
+		CacheCompressionLevel:    r.choice("CACHE_COMPRESSION_LEVEL", compressionLevels, "default"),
+		CacheCompressionFormat:   r.choice("CACHE_COMPRESSION_FORMAT", compressionFormats, "zip"),
+		ArtifactCompressionLevel: r.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
 		DockerAuthConfig:         vars.Get("DOCKER_AUTH_CONFIG"),
 		ScriptTimeout:            r.duration("RUNNER_SCRIPT_TIMEOUT", 0),
 		AfterScriptTimeout:       r.duration("RUNNER_AFTER_SCRIPT_TIMEOUT", defaultAfterScriptTimeout),
@@ -120,12 +128,22 @@ func (r *settingsReader) boolean(name string, fallback bool) bool {
 	if text == "" {
 		return fallback
 	}
-	value, err := strconv.ParseBool(text)
+	value, err := strconv.ParseBool(strings.ToLower(text))
 	if err != nil {
 		r.warn(name, "bool", text, fallback)
 		return fallback
 	}
 	return value
+}
+
+// choice returns an empty text for an absent variable: the default is then that of who reads it.
+func (r *settingsReader) choice(name string, known []string, fallback string) string {
+	text := strings.ToLower(r.vars.Get(name))
+	if text == "" || slices.Contains(known, text) {
+		return text
+	}
+	r.warn(name, fmt.Sprintf("one of %v", known), r.vars.Get(name), fallback)
+	return ""
 }
 
 func (r *settingsReader) integer(name string, fallback int) int {
@@ -144,8 +162,9 @@ func (r *settingsReader) integer(name string, fallback int) int {
 func (r *settingsReader) attempts(name string) int {
 	value := r.integer(name, 1)
 	if value < 1 || value > maxAttempts {
-		r.warnings = append(r.warnings, fmt.Sprintf("%s: number of attempts out of the range [1, %d], using default value: 1", name, maxAttempts))
-		return 1
+		clamped := min(max(value, 1), maxAttempts)
+		r.warnings = append(r.warnings, fmt.Sprintf("%s: number of attempts %d is out of the range [1, %d], using: %d", name, value, maxAttempts, clamped))
+		return clamped
 	}
 	return value
 }

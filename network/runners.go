@@ -37,8 +37,8 @@ func (c *Client) RunnerInfo(r *config.Runner, features spec.Features, defaultShe
 	return info
 }
 
-// withConstantFeatures leaves out job_inputs and vault_secrets: jobs that need them are better not sent
-// here.
+// withConstantFeatures adds what every executor can do. It leaves out vault_secrets: jobs that need them
+// are better not sent here.
 func withConstantFeatures(f spec.Features) spec.Features {
 	// The client's.
 	f.TraceReset, f.TraceChecksum, f.TraceSize = true, true, true
@@ -46,7 +46,7 @@ func withConstantFeatures(f spec.Features) spec.Features {
 	// Every shell's.
 	f.Artifacts, f.UploadMultipleArtifacts, f.UploadRawArtifacts, f.ArtifactsExclude = true, true, true, true
 	f.Cache, f.FallbackCacheKeys, f.Refspecs, f.Masking, f.RawVariables = true, true, true, true, true
-	f.MultiBuildSteps, f.ReturnExitCode = true, true
+	f.MultiBuildSteps, f.ReturnExitCode, f.JobInputs = true, true, true
 	return f
 }
 

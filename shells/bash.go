@@ -84,8 +84,17 @@ func (b bashWriter) environment() {
 	}
 	file := Quote(path.Join(b.script.TmpDir, EnvFile))
 	fmt.Fprintf(b.out, "export GITLAB_ENV=%s\n", file)
-	fmt.Fprintf(b.out, "if [ -f %[1]s ]; then while IFS= read -r line || [ -n \"$line\" ]; do export \"$line\"; done < %[1]s; else : >> %[1]s; fi\n", file)
+	if b.script.FreshEnv {
+		fmt.Fprintf(b.out, "rm -f %s\n", file)
+	}
+	fmt.Fprintf(b.out, readEnvFile, file)
 }
+
+// readEnvFile exports the lines of a file that have the form NAME=value. Others must not end the script.
+const readEnvFile = `if [ -f %[1]s ]; then while IFS= read -r _runner_line || [ -n "$_runner_line" ]; do
+case "$_runner_line" in *=*) case "${_runner_line%%%%=*}" in ''|[0-9]*|*[!A-Za-z0-9_]*) ;; *) export "$_runner_line" ;; esac ;; esac
+done < %[1]s; else : >> %[1]s; fi
+`
 
 // directory makes a directory without starting a program where it is there.
 func (b bashWriter) directory(dir string) {

@@ -11,6 +11,8 @@ type Script struct {
 	Variables []Variable
 	// TmpDir is where file variables and GITLAB_ENV are kept.
 	TmpDir string
+	// FreshEnv drops what an earlier job left for later stages.
+	FreshEnv bool
 	// Dir is the working directory of the commands. It is made if it is not there.
 	Dir string
 	// Notice is shown before the first command, in bold green; empty for none.

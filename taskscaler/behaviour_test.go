@@ -110,12 +110,7 @@ func TestTheFleetReturnsToZeroWhenNoIdleCapacityIsWanted(t *testing.T) {
 		require.Empty(t, g.ids())
 		r.wait(time.Hour)
 		require.Equal(t, 1, g.total())
-		r.do(func(time.Time) {
-			require.Empty(t, r.known, "nothing is kept about instances that are gone")
-			require.Empty(t, r.members)
-			require.Empty(t, r.acquisitions)
-			require.Empty(t, r.offers)
-		})
+		r.requireEmpty(0)
 	})
 }
 

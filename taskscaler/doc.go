@@ -9,10 +9,19 @@
 // gets more tasks than its use count allows. Every instance that is asked for or removed is logged with
 // the reason.
 //
-// One goroutine owns the state. It takes in events (an instance was seen, a task wants a slot, time
-// passed), asks the pure planner of package internal/fleet what follows from them, and carries that
-// out without ever waiting: functions that connect to instances and writes to the storage have
-// goroutines of their own. Shutdown waits for all of them.
+// One goroutine owns the state. It takes in events, asks the pure planner of package internal/fleet what
+// follows from them, and carries that out without ever waiting: functions that connect to instances and
+// writes to the storage have goroutines of their own. Shutdown waits for all of them.
+//
+//	     events                          one goroutine                         effects
+//	                        +-------------------------------------+
+//	Reserve, Acquire,  ---> |  event --> fleet.State              | ---> slot offered to an Acquire
+//	Release, Suspend, ...   |               |          ^          | ---> UpFunc or health check begins
+//	instance seen,     ---> |          Plan(now)     Apply        | ---> provisioner: Request, Delete,
+//	ready, lost             |               |          |          |      Suspend
+//	schedule, tick     ---> |               v          |          | ---> contexts of lost tasks end
+//	                        |        decisions, each with a reason | ---> storage, log, metrics
+//	                        +-------------------------------------+
 //
 // Any program that runs tasks on instances may import it; it knows nothing of CI jobs.
 package taskscaler

@@ -14,14 +14,18 @@ import (
 // carryOut does what was decided, without waiting for anything, and records it in the state.
 func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 	m := s.members[d.Instance]
-	if d.Kind == fleet.Forget {
-		s.forget(m)
+	var tasks []*fleet.Task
+	if d.Kind == fleet.Lose || d.Kind == fleet.Forget {
+		tasks = d.Instance.Tasks()
 	}
 	s.state.Apply(d, now)
 
 	switch d.Kind {
 	case fleet.Lose:
-		s.lose(m, d.Reason)
+		s.lose(m, d.Reason, tasks)
+	case fleet.Forget:
+		delete(s.members, m.in)
+		delete(s.known, m.handle)
 	case fleet.Mark:
 		s.logger.Info("instance marked for removal", "instance", m.id(), "reason", d.Reason)
 		s.record(m)
@@ -45,30 +49,27 @@ func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 		// Should the group refuse at once, the counts would look as if nothing had happened.
 		s.capacityKnown = false
 	}
+	for _, t := range tasks {
+		if s.state.Task(t.Key()) == nil {
+			delete(s.acquisitions, t.Key())
+		}
+	}
 }
 
 // lose tells the owners of acquisitions that their instance is lost.
-func (s *scaler) lose(m *member, reason string) {
+func (s *scaler) lose(m *member, reason string, tasks []*fleet.Task) {
 	slots := map[int]string{}
-	for _, t := range m.in.Tasks() {
+	for _, t := range tasks {
 		slots[t.Slot()] = t.Key()
 	}
 	s.logger.Error("instance unexpectedly removed", "instance", m.id(), "max-use-count", s.options.fleet.MaxUseCount,
 		"slots", slots, "used", m.in.Used(), "reason", reason)
 
 	cause := m.lossCause(reason)
-	for _, t := range m.in.Tasks() {
+	for _, t := range tasks {
 		if t.Active() {
 			s.acquisitions[t.Key()].stop(cause)
 		}
-	}
-}
-
-func (s *scaler) forget(m *member) {
-	delete(s.members, m.in)
-	delete(s.known, m.handle)
-	for _, t := range m.in.Tasks() {
-		delete(s.acquisitions, t.Key())
 	}
 }
 

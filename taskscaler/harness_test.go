@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -158,7 +159,9 @@ func (g *group) Suspend(_ context.Context, ids []string) ([]string, error) {
 		if n := g.occupied[id]; n > 0 {
 			g.t.Errorf("instance %s is suspended with %d tasks on it", id, n)
 		}
-		g.find(id).state = provider.StateSuspending
+		if m := g.find(id); m != nil {
+			m.state = provider.StateSuspending
+		}
 	}
 	return ids, nil
 }
@@ -168,9 +171,10 @@ func (g *group) Resume(_ context.Context, ids []string) ([]string, error) {
 	defer g.mu.Unlock()
 	g.calls["Resume"]++
 	for _, id := range ids {
-		m := g.find(id)
-		g.address++
-		m.state, m.born, m.address = provider.StateResuming, time.Now(), g.address
+		if m := g.find(id); m != nil {
+			g.address++
+			m.state, m.born, m.address = provider.StateResuming, time.Now(), g.address
+		}
 	}
 	return ids, nil
 }
@@ -358,6 +362,21 @@ func (r *rig) release(a Acquisition) {
 func (r *rig) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// requireEmpty checks that the scaler keeps nothing but a number of instances.
+func (r *rig) requireEmpty(instances int) {
+	r.t.Helper()
+	var acquisitions, offers []string
+	var members, known int
+	r.ask(func(time.Time) {
+		acquisitions = slices.Collect(maps.Keys(r.acquisitions))
+		offers = slices.Collect(maps.Keys(r.offers))
+		members, known = len(r.members), len(r.known)
+	})
+	require.Empty(r.t, acquisitions)
+	require.Empty(r.t, offers)
+	require.Equal(r.t, []int{instances, instances}, []int{members, known})
 }
 
 // bubble runs a test in fake time.

@@ -46,7 +46,7 @@ func TestAfterTheThresholdOfFailuresAnInstanceIsReplaced(t *testing.T) {
 		before := time.Now()
 		a := r.acquire("a", time.Minute)
 		require.Equal(t, "i-2", a.InstanceID())
-		require.InDelta(t, 3, time.Since(before).Seconds(), 1.5, "three checks, after 0, 1 and 3 seconds")
+		require.InDelta(t, 6, time.Since(before).Seconds(), 1.5, "three checks, after 0, 2 and 6 seconds")
 		r.wait(time.Second)
 		require.Equal(t, []string{"i-1"}, g.deletions())
 		require.Contains(t, r.journal.lines("instance marked for removal"),
@@ -252,5 +252,21 @@ func TestConnectInfoOfANewInstanceIsAskedForAgainWhenItFails(t *testing.T) {
 		r.schedule(Schedule{IdleCount: 2, IdleTime: time.Hour})
 		r.wait(time.Minute)
 		require.Contains(t, g.deletions(), "i-2", "not for ever")
+	})
+}
+
+func TestAnOfferOfAnInstanceThatIsLostMeanwhileIsReplacedByAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, 5)
+		r := start(t, g, WithUpdateInterval(time.Second), WithHeartbeatFunc(func(_ context.Context, info provider.ConnectInfo) error {
+			if info.ID == "i-1" {
+				g.vanish("i-1")
+				time.Sleep(10 * time.Second)
+			}
+			return nil
+		}))
+		a := r.acquire("a", time.Minute)
+		require.Equal(t, "i-2", a.InstanceID())
+		r.release(a)
 	})
 }

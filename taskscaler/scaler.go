@@ -73,39 +73,16 @@ var (
 
 // command is a function to be run by the goroutine.
 type command struct {
-	run  func(now time.Time)
-	done chan struct{}
+	run func(now time.Time)
+	// evaluate tells that decisions may follow.
+	evaluate bool
+	done     chan struct{}
 }
 
 // offer tells a waiting Acquire that a slot was found.
 type offer struct {
 	on        *member
 	placement int
-}
-
-// inbox collects the instances that the provisioner says have changed. It never blocks the sender.
-type inbox struct {
-	mu      sync.Mutex
-	changed []fleeting.Instance
-	wake    chan struct{}
-}
-
-func (i *inbox) put(instances []fleeting.Instance) {
-	i.mu.Lock()
-	i.changed = append(i.changed, instances...)
-	i.mu.Unlock()
-	select {
-	case i.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (i *inbox) take() []fleeting.Instance {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	changed := i.changed
-	i.changed = nil
-	return changed
 }
 
 // New initialises the instance group, which must be done before ctx ends, and starts a scaler on it.
@@ -172,7 +149,9 @@ func (s *scaler) run() {
 		tick := false
 		select {
 		case c := <-s.commands:
-			s.execute(c)
+			if !s.execute(c) {
+				continue
+			}
 		case <-s.inbox.wake:
 		case <-ticker.C:
 			tick = true
@@ -184,26 +163,34 @@ func (s *scaler) run() {
 	}
 }
 
-// execute runs a command and those that wait behind it, so that many need one evaluation only.
-func (s *scaler) execute(c command) {
+// execute runs a command and those that wait behind it, so that many need one evaluation only. It tells
+// whether they need one.
+func (s *scaler) execute(c command) (evaluate bool) {
 	const most = 64
-	for range most {
+	for n := 1; ; n++ {
 		c.run(time.Now())
 		close(c.done)
+		evaluate = evaluate || c.evaluate
+		if n == most {
+			return evaluate
+		}
 		select {
 		case c = <-s.commands:
 		default:
-			return
+			return evaluate
 		}
 	}
-	// The last one was received and has to be run.
-	c.run(time.Now())
-	close(c.done)
 }
 
-// do has a function run by the goroutine and waits for it. It returns false if the goroutine has ended.
-func (s *scaler) do(fn func(now time.Time)) bool {
-	c := command{run: fn, done: make(chan struct{})}
+// do has a function that changes the state run by the goroutine, waits for it and has what follows from
+// the change carried out. It returns false if the goroutine has ended.
+func (s *scaler) do(fn func(now time.Time)) bool { return s.send(command{run: fn, evaluate: true}) }
+
+// ask is like do for a function that changes nothing from which anything could follow at once.
+func (s *scaler) ask(fn func(now time.Time)) bool { return s.send(command{run: fn}) }
+
+func (s *scaler) send(c command) bool {
+	c.done = make(chan struct{})
 	select {
 	case s.commands <- c:
 		<-c.done
@@ -227,90 +214,6 @@ func (s *scaler) cycle(tick bool) {
 		}
 		for _, d := range plan.Decisions {
 			s.carryOut(d, now)
-		}
-	}
-}
-
-// observe takes in what the provisioner knows.
-func (s *scaler) observe(now time.Time) {
-	for _, handle := range s.inbox.take() {
-		s.observeInstance(handle, now)
-	}
-	// The counts have to be read before the instances: an instance that is discovered in between is
-	// then counted twice and not missed.
-	capacity := s.provisioner.Capacity()
-	if s.capacityKnown && capacity == s.capacity {
-		return
-	}
-	s.capacity, s.capacityKnown = capacity, true
-	instances := s.provisioner.Instances()
-	for _, handle := range instances {
-		s.observeInstance(handle, now)
-	}
-	outstanding := capacity.Requested + capacity.Pending
-	s.state.SetProvisioned(outstanding, outstanding+len(instances), now)
-}
-
-func (s *scaler) observeInstance(handle fleeting.Instance, now time.Time) {
-	state := handle.State()
-	m, ok := s.known[handle]
-	if ok {
-		before := m.in.Gone()
-		s.state.Observe(m.in, state, now)
-		if m.in.Gone() && !before {
-			s.removeRecord(m)
-		}
-		return
-	}
-	if state == provider.StateDeleted || state == provider.StateTimeout {
-		return
-	}
-
-	m = &member{handle: handle, stored: s.recall(handle)}
-	m.in = s.state.Discover(handle.ID(), originOf(handle.Cause()), state, memoryOf(m.stored), now)
-	s.known[handle] = m
-	s.members[m.in] = m
-	for _, t := range m.in.Tasks() {
-		a := newAcquisition(t.Key(), t.Slot(), m)
-		if t.Suspended() {
-			a.stop(ErrAcquisitionSuspended)
-		}
-		s.acquisitions[t.Key()] = a
-	}
-}
-
-// recall returns what is stored about an instance that was there before the scaler started. All of
-// those are discovered at once: when another one appears, the remaining states belong to nobody.
-func (s *scaler) recall(handle fleeting.Instance) *storage.State {
-	if handle.Cause() != fleeting.CausePreexisted {
-		for id := range s.memories {
-			s.logger.Info("dropping stored state, the instance is gone", "instance", id)
-			s.recorder.remove(id)
-		}
-		clear(s.memories)
-		return nil
-	}
-	memory := s.memories[handle.ID()]
-	delete(s.memories, handle.ID())
-	return memory
-}
-
-// record has the present state of an instance stored. The channel is closed when that was tried.
-func (s *scaler) record(m *member) <-chan struct{} {
-	if !s.recorder.active() || m.in.Gone() || !m.in.Ready() && m.stored == nil {
-		done := make(chan struct{})
-		close(done)
-		return done
-	}
-	return s.recorder.put(m.state())
-}
-
-// removeRecord has the state of an instance that is gone deleted.
-func (s *scaler) removeRecord(m *member) {
-	s.recorder.remove(m.id())
-	for _, other := range s.members {
-		if other != m && other.id() == m.id() {
-			s.record(other)
 		}
 	}
 }
@@ -370,7 +273,7 @@ func (s *scaler) Schedule() Schedule { return s.timetable.Load().at(time.Now()) 
 
 // Capacity implements Taskscaler.
 func (s *scaler) Capacity() (available, potential int) {
-	s.do(func(now time.Time) { available, potential = s.state.Capacity(now) })
+	s.ask(func(now time.Time) { available, potential = s.state.Capacity(now) })
 	return available, potential
 }
 

@@ -145,7 +145,7 @@ func TestResumingATaskOfAnInstanceThatIsGoneFails(t *testing.T) {
 		_, err = r.Resume(context.Background(), "a")
 		require.EqualError(t, err, `resuming "a": no task with this key holds a slot`)
 		r.wait(time.Second)
-		r.do(func(time.Time) { require.Empty(t, r.members) })
+		r.requireEmpty(0)
 	})
 }
 

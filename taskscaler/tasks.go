@@ -21,7 +21,7 @@ func (s *scaler) Reserve(key string) error {
 		return fmt.Errorf("%w: %w", ErrNoCapacity, ErrShutdown)
 	}
 	err := error(ErrShutdown)
-	s.do(func(now time.Time) { err = s.state.Reserve(key, now) })
+	s.ask(func(now time.Time) { err = s.state.Reserve(key, now) })
 	if err == nil {
 		s.count(metrics.OperationReserve)
 		return nil
@@ -42,7 +42,8 @@ func (s *scaler) Reserve(key string) error {
 // Unreserve implements Taskscaler.
 func (s *scaler) Unreserve(key string) {
 	withdrawn := false
-	s.do(func(time.Time) { withdrawn = s.state.Unreserve(key) })
+	// What may be removed now is removed at the next evaluation.
+	s.ask(func(time.Time) { withdrawn = s.state.Unreserve(key) })
 	if withdrawn {
 		s.count(metrics.OperationUnreserve)
 	}
@@ -162,7 +163,7 @@ func (s *scaler) Release(key string) {
 // Get implements Taskscaler.
 func (s *scaler) Get(key string) Acquisition {
 	var found Acquisition
-	s.do(func(time.Time) {
+	s.ask(func(time.Time) {
 		if a, ok := s.acquisitions[key]; ok {
 			found = a
 		}

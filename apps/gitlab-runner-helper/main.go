@@ -28,10 +28,10 @@ func run(args []string, stdin io.Reader, c *console.Console) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	app := &cli.Command{
-		Name:      "gitlab-runner-helper",
-		Usage:     "works for GitLab Runner beside a job",
-		Writer:    c.Out,
-		ErrWriter: c.Err,
+		Name:           "gitlab-runner-helper",
+		Usage:          "works for GitLab Runner beside a job",
+		Writer:         c.Out,
+		ErrWriter:      c.Err,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			runStageCommand(stdin, c),

@@ -59,6 +59,7 @@ func sourcesPlan(t *testing.T) (*plan.Plan, string) {
 func start(t *testing.T, p *plan.Plan) (cmd *exec.Cmd, stdin io.WriteCloser, out *bytes.Buffer) {
 	t.Helper()
 	cmd, out = helper(t, "run-stage")
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `umask 022; exec "$0" run-stage`, cmd.Path}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

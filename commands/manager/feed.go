@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
@@ -46,12 +47,17 @@ func (m *Manager) start(ctx, working context.Context, runner *config.Runner) {
 	})
 }
 
-// again offers an entry that just got a job to an idle worker, so that a long queue is taken quickly.
+// again offers an entry that just got a job to an idle worker, so that a long queue is taken quickly. It
+// is offered as it is in the configuration now, and not at all if it is gone from there.
 func (m *Manager) again(ctx, working context.Context, runner *config.Runner) {
-	if runner.StrictCheckInterval || ctx.Err() != nil || !m.workers.tryAcquire() {
+	file := m.Config()
+	at := slices.IndexFunc(file.Runners, func(other *config.Runner) bool {
+		return other.URL == runner.URL && other.Token == runner.Token
+	})
+	if at < 0 || file.Runners[at].StrictCheckInterval || ctx.Err() != nil || !m.workers.tryAcquire() {
 		return
 	}
-	m.start(ctx, working, runner)
+	m.start(ctx, working, file.Runners[at])
 }
 
 func (m *Manager) worthFeeding(runner *config.Runner) bool {

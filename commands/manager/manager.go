@@ -193,12 +193,7 @@ func (m *Manager) shutdownProviders(deadline <-chan time.Time, signals <-chan Si
 	}
 }
 
-func (m *Manager) shutdownTimeout() time.Duration {
-	if seconds := m.Config().ShutdownTimeout; seconds > 0 {
-		return time.Duration(seconds) * time.Second
-	}
-	return config.DefaultShutdownTimeout
-}
+func (m *Manager) shutdownTimeout() time.Duration { return shutdownTimeout(m.Config()) }
 
 // Config returns the configuration in force. It is not to be changed.
 func (m *Manager) Config() *config.File {

@@ -60,26 +60,14 @@ func (m *Manager) warnAbout(file *config.File) {
 		if strings.HasSuffix(strings.TrimRight(runner.URL, "/"), "/ci") {
 			entry.Warning("The url ends in /ci, which is no longer needed: remove it")
 		}
-		m.warnAboutAutoscaler(file, runner)
-	}
-	m.warnAboutLongPolling(file)
-}
-
-func (m *Manager) warnAboutAutoscaler(file *config.File, runner *config.Runner) {
-	a := runner.Autoscaler
-	if a == nil || a.MaxInstances == 0 {
-		return
-	}
-	entry := m.log.WithField("runner_name", runner.Name)
-	capacity := a.MaxInstances * max(a.CapacityPerInstance, 1)
-	if file.Concurrent < capacity {
-		entry.Warningf("concurrent is %d, below max_instances × capacity_per_instance = %d: that many jobs at once are never reached", file.Concurrent, capacity)
-	}
-	for _, p := range a.Policy {
-		if p.IdleCount > capacity {
-			entry.Warningf("idle_count is %d, above max_instances × capacity_per_instance = %d: only that many can be idle", p.IdleCount, capacity)
+		for _, warning := range autoscalerWarnings(file, runner) {
+			entry.Warning(warning)
 		}
 	}
+	for _, warning := range sharedWarnings(file) {
+		m.log.Warning(warning)
+	}
+	m.warnAboutLongPolling(file)
 }
 
 // warnAboutLongPolling names settings with which one held request keeps others from being made.

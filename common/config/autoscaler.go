@@ -20,8 +20,11 @@ type Autoscaler struct {
 	FailureThreshold            int           `toml:"failure_threshold,omitzero"`
 	DeleteInstancesOnShutdown   bool          `toml:"delete_instances_on_shutdown,omitempty"`
 	ReservationThrottling       *bool         `toml:"reservation_throttling,omitempty"`
-	LogInternalIP               bool          `toml:"log_internal_ip,omitempty"`
-	LogExternalIP               bool          `toml:"log_external_ip,omitempty"`
+	// PrefetchImages are pulled onto an instance while it idles, after the helper image and the entry's
+	// default image. The key is our own.
+	PrefetchImages []string `toml:"prefetch_images,omitempty"`
+	LogInternalIP  bool     `toml:"log_internal_ip,omitempty"`
+	LogExternalIP  bool     `toml:"log_external_ip,omitempty"`
 
 	InstanceOperationTimeBuckets []float64 `toml:"instance_operation_time_buckets,omitempty"`
 	InstanceCreationTimeBuckets  []float64 `toml:"instance_creation_time_buckets,omitempty"`

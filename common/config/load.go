@@ -64,7 +64,7 @@ func (f *File) decode(text string) error {
 	if err != nil {
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
-			return fmt.Errorf("line %d, column %d: %s", parse.Position.Line, parse.Position.Col, parse.Message)
+			return fmt.Errorf("line %d, column %d (last key %q): %s", parse.Position.Line, parse.Position.Col, parse.LastKey, parse.Message)
 		}
 		return err
 	}

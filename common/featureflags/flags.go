@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 )
 
 // The flags that code of this product reads.
@@ -39,6 +40,7 @@ const (
 	LogImagesConfiguredForJob    = "FF_LOG_IMAGES_CONFIGURED_FOR_JOB"
 	PowershellPathResolver       = "FF_USE_POWERSHELL_PATH_RESOLVER"
 	SecretResolvingFailsIfAbsent = "FF_SECRET_RESOLVING_FAILS_IF_MISSING"
+	JobInputs                    = "FF_ENABLE_JOB_INPUTS_INTERPOLATION"
 )
 
 // Defaults returns every known flag with its default. Flags of executors that are not ours are known
@@ -48,7 +50,7 @@ func Defaults() map[string]bool {
 	for _, name := range []string{
 		AutoscalerDialStdio, AdaptiveRequestConcurrency, ExponentialStageRetry, Timestamps, DirectDownload,
 		MaskAllDefaultTokens, GitBundleURIs, GitalyCorrelationID, SecretResolvingFailsIfAbsent,
-		"FF_USE_FASTZIP", "FF_ENABLE_JOB_INPUTS_INTERPOLATION", "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",
+		JobInputs, "FF_USE_FASTZIP", "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",
 	} {
 		flags[name] = true
 	}
@@ -92,7 +94,7 @@ func Resolve(configured map[string]bool, variable func(name string) (string, boo
 		if !ok || text == "" {
 			continue
 		}
-		value, err := strconv.ParseBool(text)
+		value, err := strconv.ParseBool(strings.ToLower(text))
 		if err != nil {
 			warnings = append(warnings, fmt.Sprintf("%s: expected bool got %q, using default value: %t", name, text, values[name]))
 			continue

@@ -88,8 +88,9 @@ func (b *Buffer) take(p piece) error {
 		return nil
 	}
 	b.held += len(p.data)
+	// What the runner writes stays in its own pieces: a marker makes a line only if it ends a write.
 	last := len(b.pieces) - 1
-	if last >= 0 && !p.close && !b.pieces[last].close && b.pieces[last].stream == p.stream {
+	if last >= 0 && p.stream != Runner && !p.close && !b.pieces[last].close && b.pieces[last].stream == p.stream {
 		b.pieces[last].data = append(b.pieces[last].data, p.data...)
 		return nil
 	}

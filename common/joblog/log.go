@@ -81,6 +81,16 @@ func (l *Log) Close() error {
 	return l.runner.Close()
 }
 
+// Reopen flushes the runner's own stream and opens it anew: lines from now on pass through the pipeline
+// that Open returns now. It is called between two lines.
+func (l *Log) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.runner.Close()
+	l.runner = l.open(Runner)
+	return err
+}
+
 // Print writes a plain line.
 func (l *Log) Print(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)

@@ -69,9 +69,20 @@ func (l List) Expand(tmpDir string) List {
 	return out
 }
 
-// ExpandValue replaces references in a text by the values of the list, as they stand.
+// TempDir is the key of the directory in which file variables are kept.
+const TempDir = "RUNNER_TEMP_PROJECT_DIR"
+
+// ExpandValue replaces references in a text by the values of the list, as they stand. A file variable
+// gives its path in the directory that the list has under TempDir, never its content.
 func (l List) ExpandValue(text string) string {
-	return expand(text, l.Get)
+	return expand(text, func(key string) string {
+		for i := len(l) - 1; i >= 0; i-- {
+			if l[i].Key == key {
+				return valueOrPath(l[i], l.Get(TempDir))
+			}
+		}
+		return ""
+	})
 }
 
 // Masked returns the values that must not be shown.

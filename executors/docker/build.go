@@ -21,8 +21,16 @@ type build struct {
 	hosts []string
 	// id is empty while there is no container.
 	id string
+	// ahead is the container that is made while the sources are fetched, nil if none is.
+	ahead *event[created]
 	// owned says that the directories were given to the image's user already.
 	owned bool
+}
+
+// created is a container that was made, or why it was not.
+type created struct {
+	id  string
+	err error
 }
 
 // runBuild runs a script in the user's container. A container that somebody removed meanwhile is made
@@ -33,7 +41,7 @@ func (e *executor) runBuild(ctx context.Context, stage common.Stage) error {
 	}
 	for attempt := 1; ; attempt++ {
 		id, err := e.runBuildOnce(ctx, stage)
-		if err == nil || ctx.Err() != nil || !docker.IsNotFound(err) {
+		if err == nil || ctx.Err() != nil || id == "" || !docker.IsNotFound(err) {
 			return err
 		}
 		e.build.id = ""
@@ -80,6 +88,9 @@ func (e *executor) runBuildOnce(ctx context.Context, stage common.Stage) (string
 
 // startBuild starts the container, after making it if there is none or if it is gone.
 func (e *executor) startBuild(ctx context.Context) (*process, error) {
+	if err := e.takeAhead(ctx); err != nil {
+		return nil, err
+	}
 	if e.build.id != "" {
 		p, err := startProcess(ctx, e.life, e.engine, e.build.id)
 		if !docker.IsNotFound(err) {
@@ -93,18 +104,47 @@ func (e *executor) startBuild(ctx context.Context) (*process, error) {
 	return startProcess(ctx, e.life, e.engine, e.build.id)
 }
 
+// takeAhead takes the container that was made ahead, if there is one.
+func (e *executor) takeAhead(ctx context.Context) error {
+	ahead := e.build.ahead
+	if ahead == nil {
+		return nil
+	}
+	e.build.ahead = nil
+	if err := e.findImage(ctx); err != nil {
+		return err
+	}
+	<-ahead.done
+	e.build.id = ahead.value.id
+	return ahead.value.err
+}
+
 func (e *executor) createBuild(ctx context.Context) error {
-	image, err := e.images.Get(ctx, e.job.Log, e.plan.Image.Request)
-	if err != nil {
+	if err := e.findImage(ctx); err != nil {
 		return err
 	}
-	e.build.image = image
-	id, err := e.create(ctx, blueprint.On(e.plan.Build, image.Reference(), e.build.hosts))
-	if err != nil {
-		return err
-	}
+	id, err := e.create(ctx, blueprint.On(e.plan.Build, e.build.image.Reference(), e.build.hosts))
 	e.build.id = id
-	return nil
+	return err
+}
+
+// findImage tells the user which image a container is made of.
+func (e *executor) findImage(ctx context.Context) error {
+	found, err := e.images.Get(ctx, e.job.Log, e.plan.Image.Request)
+	e.build.image = found
+	return err
+}
+
+// createAhead makes the container while other stages run. What is wrong with it is told when it is
+// wanted.
+func (e *executor) createAhead(image images.Image) {
+	spec := blueprint.On(e.plan.Build, image.Reference(), e.build.hosts)
+	ahead := &event[created]{done: make(chan struct{})}
+	e.build.ahead = ahead
+	e.background.Go(func() {
+		defer close(ahead.done)
+		ahead.value.id, ahead.value.err = e.create(e.work, spec)
+	})
 }
 
 // startError classifies why a container could not be made or started.
@@ -148,7 +188,7 @@ func (e *executor) create(ctx context.Context, spec docker.Container) (string, e
 		return "", e.startError(ctx, err)
 	}
 	for _, warning := range warnings {
-		e.job.Log.Warn("%s", warning)
+		e.log.WithField("container", spec.Name).Warn(warning)
 	}
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
@@ -197,7 +237,8 @@ func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, 
 	return 0, fmt.Errorf("waiting for the container: %w", lost)
 }
 
-// nativeStop says whether containers are stopped by the engine's own signal alone.
+// nativeStop says whether containers are stopped by the engine's own signal alone. Where a container sees
+// the processes of others, asking all of them to end would reach too far.
 func (e *executor) nativeStop() bool {
-	return e.server.OS != "linux" || e.job.Flags.IsOn(featureflags.NativeContainerStop)
+	return e.server.OS != "linux" || e.job.Runner.Docker.PidMode != "" || e.job.Flags.IsOn(featureflags.NativeContainerStop)
 }

@@ -29,7 +29,9 @@ func (e *executor) Cleanup(ctx context.Context) error {
 	defer e.machine.leave(e.job.Spec.ID)
 	e.endWork(errCleanedUp)
 	e.background.Wait()
+	full := e.lookAtDisk(ctx)
 	err := e.removeAll(ctx)
+	e.makeRoom(ctx, full)
 	if err != nil {
 		e.machine.soil()
 		e.machine.doubt()

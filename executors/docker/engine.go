@@ -29,7 +29,6 @@ type engine interface {
 	ContainerLogs(ctx context.Context, id string, o docker.LogOptions, stdout, stderr io.Writer) error
 	Exec(ctx context.Context, containerID string, command docker.Command) (*docker.Exec, error)
 	ExecInspect(ctx context.Context, execID string) (container.ExecInspect, error)
-	CopyTo(ctx context.Context, containerID, directory string, archive io.Reader) error
 
 	NetworkCreate(ctx context.Context, name string, options network.CreateOptions) (string, error)
 	NetworkRemove(ctx context.Context, id string) error
@@ -37,6 +36,7 @@ type engine interface {
 	NetworkList(ctx context.Context, labels ...string) ([]network.Summary, error)
 
 	VolumeRemove(ctx context.Context, name string) error
+	VolumeUsage(ctx context.Context) ([]*volume.Volume, error)
 	VolumeList(ctx context.Context, labels ...string) ([]*volume.Volume, error)
 
 	Close() error

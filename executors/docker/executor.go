@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -48,6 +49,8 @@ type executor struct {
 	helper helper
 	build  build
 }
+
+var _ common.Executor = (*executor)(nil)
 
 // errCleanedUp is the cause by which an executor's life ends.
 var errCleanedUp = errors.New("the job was cleaned up")
@@ -166,6 +169,7 @@ func (e *executor) compile() error {
 		return err
 	}
 	e.plan = plan
+	e.machine.touch(time.Now(), plan.CacheVolumes...)
 	for _, warning := range plan.Warnings {
 		e.job.Log.Warn("%s", warning)
 	}

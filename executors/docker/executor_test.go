@@ -122,7 +122,9 @@ func rehearse(t *testing.T, engine *fakeEngine, change func(job *common.Job)) *r
 	provider := NewProvider(Options{Version: version.Info{Version: "1.2.3"}, Log: process, HelperImageDirs: []string{}, HomeDir: t.TempDir()})
 	provider.open = func(_, _ context.Context, c *connector) (*link, error) {
 		server := docker.Server{OS: "linux", Arch: "amd64", APIVersion: "1.51"}
-		c.machine.learn(server, direct)
+		if _, _, known := c.machine.known(); !known {
+			c.machine.learn(server, direct)
+		}
 		return &link{engine: engine, server: server}, nil
 	}
 	e := newExecutor(provider, job, nil)
@@ -272,6 +274,20 @@ func TestACancelledScriptIsStoppedAndItsContainerReplaced(t *testing.T) {
 	})
 }
 
+func TestProcessesOfOthersAreNotAskedToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := has(newFakeEngine(shell), "ruby:3")
+		r := rehearse(t, engine, func(job *common.Job) { job.Runner.Docker.PidMode = "host" })
+		require.NoError(t, r.Prepare(t.Context()))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Minute, func() { cancel(common.ErrJobCanceled) })
+		require.ErrorIs(t, r.script(ctx, "sleep\n"), common.ErrJobCanceled)
+		require.NoError(t, r.Cleanup(t.Context()))
+		require.NotContains(t, engine.log(), "exec build sh -c")
+		require.Contains(t, engine.log(), "stop build")
+	})
+}
+
 func TestAStageThatIsGivenUpIsToldByTheEndOfItsInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := has(newFakeEngine(shell), "ruby:3", helperName)
@@ -292,6 +308,16 @@ func TestAContainerThatIsGoneIsMadeAnewForTheNextStage(t *testing.T) {
 	require.NoError(t, r.Prepare(t.Context()))
 	require.NoError(t, r.script(t.Context(), "exit 0\n"))
 	require.NoError(t, engine.ContainerRemove(t.Context(), r.build.id, true))
+	require.NoError(t, r.script(t.Context(), "exit 0\n"))
+	require.NoError(t, r.Cleanup(t.Context()))
+}
+
+func TestAContainerThatIsGoneBeforeItsFirstUseIsMadeAnew(t *testing.T) {
+	engine := has(newFakeEngine(shell), "ruby:3")
+	r := rehearse(t, engine, nil)
+	require.NoError(t, r.Prepare(t.Context()))
+	<-r.build.ahead.done
+	require.NoError(t, engine.ContainerRemove(t.Context(), r.build.ahead.value.id, true))
 	require.NoError(t, r.script(t.Context(), "exit 0\n"))
 	require.NoError(t, r.Cleanup(t.Context()))
 }

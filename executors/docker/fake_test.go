@@ -28,6 +28,10 @@ type fakeEngine struct {
 	images map[string]image.InspectResponse
 	// pull is called for each pull, if set.
 	pull func(ctx context.Context, ref string) error
+	// loads is told the name of a loaded image, if set.
+	loads func(name string)
+	// vanished makes the next creation of a helper container fail for want of its image.
+	vanished bool
 	// fail makes calls fail, by the text that calls have.
 	fail map[string]error
 
@@ -37,6 +41,9 @@ type fakeEngine struct {
 	execs      map[string]*fakeRun
 	networks   map[string]bool
 	next       int
+	// volumes are those that the engine tells of, removedVolumes those that were removed.
+	volumes        []*volume.Volume
+	removedVolumes []string
 }
 
 // fakeIO are the streams of a container or of a command in one. Killed is closed when it is stopped.
@@ -130,6 +137,9 @@ func (f *fakeEngine) ImageLoad(_ context.Context, archive io.Reader) (string, er
 		return "", err
 	}
 	data, err := io.ReadAll(archive)
+	if f.loads != nil {
+		f.loads(string(data))
+	}
 	return string(data), err
 }
 
@@ -146,6 +156,10 @@ func (f *fakeEngine) ContainerCreate(_ context.Context, spec docker.Container) (
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.vanished && kind(spec.Name) == "predefined" {
+		f.vanished = false
+		return "", nil, fmt.Errorf("no such image: %s: %w", spec.Config.Image, errdefs.ErrNotFound)
+	}
 	f.next++
 	id := fmt.Sprintf("%012d", f.next)
 	f.containers[id] = &fakeContainer{name: spec.Name, spec: spec}
@@ -339,8 +353,6 @@ func (f *fakeEngine) ExecInspect(_ context.Context, id string) (container.ExecIn
 	return container.ExecInspect{ExecID: id, ExitCode: run.code}, nil
 }
 
-func (f *fakeEngine) CopyTo(context.Context, string, string, io.Reader) error { return nil }
-
 func (f *fakeEngine) NetworkCreate(_ context.Context, name string, _ network.CreateOptions) (string, error) {
 	f.mu.Lock()
 	f.networks[name] = true
@@ -364,8 +376,13 @@ func (f *fakeEngine) NetworkList(context.Context, ...string) ([]network.Summary,
 }
 
 func (f *fakeEngine) VolumeRemove(_ context.Context, name string) error {
+	f.mu.Lock()
+	f.removedVolumes = append(f.removedVolumes, name)
+	f.mu.Unlock()
 	return f.called("remove volume")
 }
+
+func (f *fakeEngine) VolumeUsage(context.Context) ([]*volume.Volume, error) { return f.volumes, nil }
 
 func (f *fakeEngine) VolumeList(context.Context, ...string) ([]*volume.Volume, error) {
 	return nil, nil

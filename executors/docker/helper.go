@@ -27,6 +27,8 @@ type helper struct {
 	mu    sync.Mutex
 	id    string
 	hosts []string
+	// program is the helper's command, decided when the container is started first.
+	program string
 	// opened tells when volumes are open to every user; nil before the container runs.
 	opened chan struct{}
 	// openErr may be read when opened is closed.
@@ -86,7 +88,7 @@ func isGone(err error) bool { return docker.IsNotFound(err) || docker.IsConflict
 // runStage runs one plan. The command's input stays open while it works: its end tells the helper that
 // the stage is given up.
 func (e *executor) runStage(ctx context.Context, id string, stage common.Stage, document []byte) error {
-	exec, err := e.engine.Exec(ctx, id, docker.Command{Args: []string{blueprint.HelperProgram, "run-stage"}, Stdin: true})
+	exec, err := e.engine.Exec(ctx, id, docker.Command{Args: []string{e.helperProgram(), "run-stage"}, Stdin: true})
 	if err != nil {
 		return e.startError(ctx, err)
 	}
@@ -177,6 +179,9 @@ func (e *executor) startHelper(ctx context.Context, log images.Log) (string, err
 		return "", err
 	}
 	log.Print("Using effective pull policy of %v for container %s", e.plan.Helper.Policies, image.ID)
+	if err := e.carryHelper(ctx); err != nil {
+		return "", err
+	}
 	id, err := e.launchHelper(ctx, image)
 	if docker.IsNotFound(err) {
 		// The image that was there a while ago is gone.
@@ -192,6 +197,13 @@ func (e *executor) startHelper(ctx context.Context, log images.Log) (string, err
 	e.helper.id = id
 	e.openVolumes(id)
 	return id, nil
+}
+
+// helperProgram is the helper's command in a container that was started.
+func (e *executor) helperProgram() string {
+	e.helper.mu.Lock()
+	defer e.helper.mu.Unlock()
+	return e.helper.program
 }
 
 func (e *executor) launchHelper(ctx context.Context, image images.Image) (string, error) {
@@ -223,7 +235,7 @@ func (e *executor) openVolumes(id string) {
 	e.helper.opened = opened
 	e.background.Go(func() {
 		defer close(opened)
-		args := append([]string{blueprint.HelperProgram, "cache-init"}, e.plan.OpenVolumes...)
+		args := append([]string{e.helper.program, "cache-init"}, e.plan.OpenVolumes...)
 		output, err := e.command(e.work, id, docker.Command{Args: args})
 		if err != nil {
 			e.helper.openErr = fmt.Errorf("opening volumes to all users: %w: %s", err, output)

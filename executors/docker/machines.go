@@ -60,6 +60,9 @@ type machine struct {
 	present  map[string]images.Image
 	untidy   bool
 	sweeping bool
+	// uses is when cache volumes were used last, looked when the disk was looked at last.
+	uses   map[string]time.Time
+	looked time.Time
 }
 
 func (m *machine) join(job int64) {
@@ -156,4 +159,34 @@ func (m *machine) endSweep(clean bool) {
 	defer m.mu.Unlock()
 	m.sweeping = false
 	m.untidy = m.untidy || !clean
+}
+
+// touch notes that cache volumes are in use.
+func (m *machine) touch(now time.Time, volumes ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.uses == nil {
+		m.uses = map[string]time.Time{}
+	}
+	for _, name := range volumes {
+		m.uses[name] = now
+	}
+}
+
+// lastUse returns when a volume was used last by this process, the zero time if it never was.
+func (m *machine) lastUse(volume string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.uses[volume]
+}
+
+// diskDue says whether it is time to look at the disk, and counts as a look if it is.
+func (m *machine) diskDue(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.looked.IsZero() && now.Sub(m.looked) < diskInterval {
+		return false
+	}
+	m.looked = now
+	return true
 }

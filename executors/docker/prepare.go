@@ -52,6 +52,7 @@ func (e *executor) overlap(ctx context.Context) error {
 
 	helperNeeded := e.foreseesHelper() || services.needHelper()
 	hostsKnown := make(chan struct{})
+	var found images.Image
 	group.Go(func() error {
 		defer helperTurn.close()
 		if !helperNeeded {
@@ -71,14 +72,18 @@ func (e *executor) overlap(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer imageTurn.close()
-		found, err := e.images.Get(ctx, imageTurn, e.plan.Image.Request)
-		if err != nil {
+		var err error
+		if found, err = e.images.Get(ctx, imageTurn, e.plan.Image.Request); err != nil {
 			return err
 		}
 		return e.openForUser(ctx, imageTurn, found, hostsKnown)
 	})
 	shown.show()
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	e.createAhead(found)
+	return nil
 }
 
 // prepareHelper starts the helper container as early as it can be.

@@ -52,6 +52,8 @@ type Provider struct {
 	open func(ctx, life context.Context, c *connector) (*link, error)
 }
 
+var _ common.ExecutorProvider = (*Provider)(nil)
+
 // NewProvider returns a provider.
 func NewProvider(o Options) *Provider {
 	if o.HelperImageDirs == nil {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 )
@@ -76,7 +75,7 @@ func (s *services) check(ctx context.Context, log images.Log, one *service, time
 	ctx, cancel := context.WithTimeout(ctx, timeout+checkMargin)
 	defer cancel()
 	output, err := s.executor.command(ctx, helper, docker.Command{
-		Args: []string{"timeout", strconv.Itoa(int(timeout.Seconds())), blueprint.HelperProgram, "health-check"},
+		Args: s.checkCommand(timeout),
 		Env:  checkEnvironment(one, ports),
 	})
 	switch {
@@ -87,6 +86,15 @@ func (s *services) check(ctx context.Context, log images.Log, one *service, time
 	default:
 		return output, fmt.Errorf("service %q health check: %w", waiterName(one), err)
 	}
+}
+
+// checkCommand ends by itself after the timeout. On Windows it ends with its container.
+func (s *services) checkCommand(timeout time.Duration) []string {
+	command := []string{s.executor.helperProgram(), "health-check"}
+	if s.executor.server.OS == "windows" {
+		return command
+	}
+	return append([]string{"timeout", strconv.Itoa(int(timeout.Seconds()))}, command...)
 }
 
 func waiterName(one *service) string { return one.Container.Name + "-wait-for-service" }

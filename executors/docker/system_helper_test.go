@@ -124,3 +124,41 @@ func TestAServiceThatDoesNotAnswerIsTold(t *testing.T) {
 	require.Contains(t, log, "I am mute")
 	require.Contains(t, log, "[service:busybox-mute] ")
 }
+
+func TestAHelperImageOfTheUsersGetsTheRunnersOwnHelper(t *testing.T) {
+	r := newTrial(t, "busybox:latest", func(job *common.Job) {
+		job.Runner.Docker.HelperImage = "busybox:latest"
+		job.Settings.SectionAttempts = 1
+		job.Spec.Cache = []spec.Cache{{Key: "k"}}
+	})
+	for range 2 {
+		started := time.Now()
+		r.executor = r.provider.NewExecutor(r.job, nil)
+		r.prepare()
+		t.Logf("prepared after %s", time.Since(started))
+		require.NoError(t, r.stage(plan.Plan{
+			Stage: "restore_cache", RestoreCaches: []plan.CacheRestore{{Notice: "nothing to restore"}},
+		}), r.log.String())
+		r.cleanup()
+	}
+	require.Contains(t, r.log.String(), "(overridden, default would be  ")
+	require.Contains(t, r.log.String(), "nothing to restore")
+}
+
+func TestWithoutTheUmaskFilesBelongToTheJobsUser(t *testing.T) {
+	repo, commit := repository(t)
+	r := newTrial(t, "nonroot-job:local", func(job *common.Job) {
+		job.Flags = flagsOn("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR")
+		job.Strategy = plan.StrategyClone
+		job.Runner.Docker.Volumes = []string{repo + ":/repo.git:ro"}
+	})
+	r.prepare()
+	defer r.cleanup()
+	work := sourcesOf("file:///repo.git", commit)
+	work.KeepUmask = true
+	require.NoError(t, r.stage(work), r.log.String())
+	require.NoError(t, r.script(t.Context(), framed("stat -c 'owner %u:%g mode %a' $CI_PROJECT_DIR")), r.log.String())
+	require.Contains(t, r.log.String(), "Not using umask - FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR is set!")
+	require.Contains(t, r.log.String(), `Changing ownership of files at "/builds/group/project" to 1000:1000`)
+	require.Contains(t, r.log.String(), "owner 1000:1000 mode 755")
+}

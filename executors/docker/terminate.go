@@ -42,10 +42,7 @@ done
 func (e *executor) terminate(ctx context.Context, p *process) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
-	if !e.nativeStop() {
-		e.termProcesses(ctx, p)
-	}
-	e.stop(ctx, p)
+	e.end(ctx, p)
 	p.drain(lastOutput)
 	if err := e.engine.ContainerRemove(ctx, p.id, !e.plan.KeepVolumes); err != nil && !docker.IsNotFound(err) {
 		e.log.WithError(err).Warning("removing a stopped container failed; it is tried again at the end of the job")
@@ -68,16 +65,29 @@ func (e *executor) termProcesses(ctx context.Context, p *process) {
 	_ = exec.Close()
 }
 
+// end asks the processes of a container to end, then has the engine stop it. Processes that had their
+// time to end are not given it again.
+func (e *executor) end(ctx context.Context, p *process) {
+	if e.nativeStop() {
+		e.stop(ctx, p, nil)
+		return
+	}
+	started := time.Now()
+	e.termProcesses(ctx, p)
+	left := max(time.Second, termLimit-time.Since(started))
+	e.stop(ctx, p, new(int(left.Seconds())))
+}
+
 // stop has the engine stop a container until it has ended or the limit is over. Where the answer about
-// its end was lost, stopping is left to the removal.
-func (e *executor) stop(ctx context.Context, p *process) {
+// its end was lost, stopping is left to the removal. A nil grace, in seconds, is the container's own.
+func (e *executor) stop(ctx context.Context, p *process, grace *int) {
 	select {
 	case <-p.exit.done:
 		return
 	case <-time.After(termWait):
 	}
 	for ctx.Err() == nil {
-		if err := e.engine.ContainerStop(ctx, p.id, nil); docker.IsNotFound(err) || docker.IsConnectionFailed(err) {
+		if err := e.engine.ContainerStop(ctx, p.id, grace); docker.IsNotFound(err) || docker.IsConnectionFailed(err) {
 			return
 		}
 		select {
@@ -93,10 +103,7 @@ func (e *executor) stop(ctx context.Context, p *process) {
 func (e *executor) stopLingering(ctx context.Context, p *process) (int, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
-	if !e.nativeStop() {
-		e.termProcesses(ctx, p)
-	}
-	e.stop(ctx, p)
+	e.end(ctx, p)
 	select {
 	case <-p.exit.done:
 		return p.exit.value.Code, p.exit.value.Err

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -48,16 +49,29 @@ func warm(ctx context.Context, p *Provider, runner *config.Runner, env executors
 	if err != nil {
 		return err
 	}
-	if wanted.Overridden != "" {
-		// Its name and its credentials may depend on the job.
-		return nil
-	}
-	quiet := joblog.Discard(log)
 	source := helperSource{
 		engine: l.engine, machine: m, dirs: p.helperDirs, log: log,
-		getter: &images.Getter{Engine: l.engine, Keychain: &images.Keychain{Home: p.home}, Pulls: &m.pulls},
+		getter: &images.Getter{
+			Engine:   l.engine,
+			Keychain: &images.Keychain{Variable: registryVariable(runner), Home: p.home},
+			Pulls:    &m.pulls,
+		},
 	}
-	_, err = source.get(ctx, quiet, wanted)
+	first := source.warm(ctx, wanted)
+	rest := prefetcher{getter: source.getter, runner: runner, log: log}
+	return errors.Join(first, rest.run(ctx))
+}
+
+// warm gets what stages in the helper's container need. An image of the entry's own is the
+// prefetcher's: its name and its credentials may depend on the job; what is put into it does not.
+func (s *helperSource) warm(ctx context.Context, wanted blueprint.Helper) error {
+	if wanted.Overridden() {
+		if _, err := s.withoutPull(ctx, wanted); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	_, err := s.get(ctx, joblog.Discard(s.log), wanted)
 	return err
 }
 

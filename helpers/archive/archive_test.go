@@ -3,7 +3,9 @@ package archive_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -62,7 +64,7 @@ func describe(t testing.TB, dir string) []string {
 		case info.Mode().IsRegular():
 			content, err := os.ReadFile(full)
 			require.NoError(t, err)
-			line += fmt.Sprintf(" %d %x %d", info.ModTime().Unix(), hash(content), len(content))
+			line += fmt.Sprintf(" %d %x %d", info.ModTime().Unix(), crc32.ChecksumIEEE(content), len(content))
 		case info.Mode().Type() == fs.ModeSymlink:
 			to, err := os.Readlink(full)
 			require.NoError(t, err)
@@ -73,14 +75,6 @@ func describe(t testing.TB, dir string) []string {
 		all = append(all, line)
 	}
 	return all
-}
-
-func hash(content []byte) uint64 {
-	sum := uint64(14695981039346656037)
-	for _, b := range content {
-		sum = (sum ^ uint64(b)) * 1099511628211
-	}
-	return sum
 }
 
 // pack makes an archive of a directory's whole content in a new file.
@@ -100,21 +94,27 @@ func text(n int, seed uint64) []byte {
 	for i := range words {
 		words[i] = strings.Repeat(string(rune('a'+r.IntN(26))), 1+r.IntN(3)) + fmt.Sprint(r.IntN(1000))
 	}
-	var b bytes.Buffer
-	for b.Len() < n {
-		b.WriteString(words[r.IntN(len(words))])
-		b.WriteByte(" \n\t;"[r.IntN(4)])
+	// A page of it is enough to be repeated with changes.
+	var page bytes.Buffer
+	for page.Len() < 64<<10 {
+		page.WriteString(words[r.IntN(len(words))])
+		page.WriteByte(" \n\t;"[r.IntN(4)])
 	}
-	return b.Bytes()[:n]
+	out := make([]byte, 0, n+page.Len())
+	for len(out) < n {
+		cut := r.IntN(page.Len())
+		out = append(append(out, page.Bytes()[cut:]...), page.Bytes()[:cut]...)
+	}
+	return out[:n]
 }
 
 func noise(n int, seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 2))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, r.Uint64())
 	}
-	return b
+	return b[:n]
 }
 
 // sampleTree has what archives meet: small and large files, links, empty directories, odd names.
@@ -133,10 +133,10 @@ func sampleTree(t testing.TB) string {
 	write("bin/run", []byte("#!/bin/sh\n"), 0o755)
 	write("bin/empty", nil, 0o666)
 	write("deep/er/and/deeper", text(100, 2), 0o600)
-	write("large.txt", text(5<<20+17, 3), 0o644)
-	write("large.bin", noise(3<<20, 4), 0o644)
+	write("large.txt", text(2<<20+17, 3), 0o644)
+	write("large.bin", noise(1<<20+99, 4), 0o644)
 	write("exactly-one-chunk", text(1<<20, 5), 0o644)
-	write("exactly-two-chunks", text(2<<20, 6), 0o644)
+	write("exactly-two-chunks", noise(2<<20, 6), 0o644)
 	write("größe ☃ $x 'y' \"z\"", []byte("x"), 0o640)
 	write("back\\slash", []byte("y"), 0o644)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "hollow"), 0o700))
@@ -151,7 +151,7 @@ func sampleTree(t testing.TB) string {
 func TestEveryTreeFormatRestoresWhatItPacked(t *testing.T) {
 	dir := sampleTree(t)
 	for _, format := range []archive.Format{archive.Zip, archive.ZipZstd, archive.TarZstd} {
-		for _, level := range []archive.Level{archive.Fastest, archive.Fast, archive.Default, archive.Slow, archive.Slowest} {
+		for _, level := range []archive.Level{archive.Fastest, archive.Default, archive.Slowest} {
 			t.Run(fmt.Sprintf("%s/%s", format, level), func(t *testing.T) {
 				t.Parallel()
 				f := pack(t, dir, archive.Options{Format: format, Level: level})
@@ -296,7 +296,7 @@ func TestPropertyWhatIsPackedComesOut(t *testing.T) {
 			if os.MkdirAll(filepath.Dir(full), 0o755) != nil {
 				continue // a file of that name is in the way
 			}
-			size := rapid.SampledFrom([]int{0, 1, 100, 70_000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2<<20 + 5}).Draw(rt, "size")
+			size := rapid.SampledFrom([]int{0, 1, 100, 70_000, 1 << 20, 1<<20 + 1}).Draw(rt, "size")
 			if rapid.Bool().Draw(rt, "link") {
 				_ = os.Symlink(rapid.StringMatching(`[a-z./]{1,20}`).Draw(rt, "to"), full)
 			} else {

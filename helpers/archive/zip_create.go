@@ -287,6 +287,7 @@ func zipHeader(p *part, method uint16) *zip.FileHeader {
 	if !ascii(header.Name) && utf8.ValidString(header.Name) {
 		header.Flags |= utf8Name
 	}
+	//lint:ignore SA1019 CreateRaw takes the time from these
 	header.ModifiedDate, header.ModifiedTime = dosTime(info.ModTime())
 	header.Extra = extraFields(info)
 	if !p.small {
@@ -301,14 +302,15 @@ func zipHeader(p *part, method uint16) *zip.FileHeader {
 	return header
 }
 
-// count adds a part to its entry's sums. The fields of 32 bits are what CreateRaw puts into
-// descriptors, whatever their documentation says.
+// count adds a part to its entry's sums.
 func count(header *zip.FileHeader, p *part) {
 	header.CRC32 = crc32.Update(header.CRC32, crc32.IEEETable, p.data)
 	header.UncompressedSize64 += uint64(len(p.data))
 	header.CompressedSize64 += uint64(p.compressed.Len())
-	header.UncompressedSize = uint32(min(header.UncompressedSize64, math.MaxUint32)) //nolint:staticcheck
-	header.CompressedSize = uint32(min(header.CompressedSize64, math.MaxUint32))     //nolint:staticcheck
+	//lint:ignore SA1019 the zip package writes these into the descriptor after the content
+	header.UncompressedSize = uint32(min(header.UncompressedSize64, math.MaxUint32))
+	//lint:ignore SA1019 as above
+	header.CompressedSize = uint32(min(header.CompressedSize64, math.MaxUint32))
 }
 
 func ascii(text string) bool {

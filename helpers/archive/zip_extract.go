@@ -22,27 +22,31 @@ import (
 // for more than a million files.
 const maxDirectory = 256 << 20
 
-// budgetReader limits how much is read while a zip's directory is loaded.
-type budgetReader struct {
-	r      io.ReaderAt
-	budget int64
+// directoryReader limits how much is read while a zip's directory is loaded.
+type directoryReader struct {
+	r io.ReaderAt
+	// loaded lifts the limit. It is set before there is more than one reader.
+	loaded bool
+	read   int64
 }
 
-func (b *budgetReader) ReadAt(p []byte, offset int64) (int, error) {
-	b.budget -= int64(len(p))
-	if b.budget < 0 {
-		return 0, fmt.Errorf("the directory of the zip archive is larger than %d MiB", maxDirectory>>20)
+func (d *directoryReader) ReadAt(p []byte, offset int64) (int, error) {
+	if !d.loaded {
+		d.read += int64(len(p))
+		if d.read > maxDirectory {
+			return 0, fmt.Errorf("the directory of the zip archive is larger than %d MiB", maxDirectory>>20)
+		}
 	}
-	return b.r.ReadAt(p, offset)
+	return d.r.ReadAt(p, offset)
 }
 
 func openZip(f *os.File, size int64) (*zip.Reader, error) {
-	limited := &budgetReader{r: f, budget: maxDirectory}
-	archive, err := zip.NewReader(limited, size)
+	directory := &directoryReader{r: f}
+	archive, err := zip.NewReader(directory, size)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
 		return nil, fmt.Errorf("reading the zip archive: %w", err)
 	}
-	limited.budget = 1<<63 - 1
+	directory.loaded = true
 	return archive, nil
 }
 

@@ -119,9 +119,6 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Host returns the endpoint, as errors name it.
-func (c *Client) Host() string { return c.host }
-
 // Close ends the client with every connection it has, streams in use included. It may be called more
 // than once.
 func (c *Client) Close() error {

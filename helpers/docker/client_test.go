@@ -249,6 +249,6 @@ func TestTheEnvironmentNamesTheEngineWhereTheConfigurationDoesNot(t *testing.T) 
 	client, err := New(Options{})
 	require.NoError(t, err)
 	defer client.Close()
-	require.Equal(t, "tcp://192.0.2.1:2375", client.Host())
+	require.Equal(t, "tcp://192.0.2.1:2375", client.host)
 	require.Equal(t, "1.40", client.library().ClientVersion())
 }

@@ -150,11 +150,6 @@ func (c *Client) ExecInspect(ctx context.Context, execID string) (container.Exec
 	return c.library().ContainerExecInspect(ctx, execID)
 }
 
-// CopyTo unpacks a tar stream below a directory of a container, running or not.
-func (c *Client) CopyTo(ctx context.Context, containerID, directory string, archive io.Reader) error {
-	return c.library().CopyToContainer(ctx, containerID, directory, archive, container.CopyToContainerOptions{})
-}
-
 func labelFilter(labels []string) filters.Args {
 	args := filters.NewArgs()
 	for _, label := range labels {

@@ -7,11 +7,6 @@ import (
 	"github.com/docker/docker/api/types/volume"
 )
 
-// VolumeCreate creates a volume, or finds the one of that name.
-func (c *Client) VolumeCreate(ctx context.Context, options volume.CreateOptions) (volume.Volume, error) {
-	return c.library().VolumeCreate(ctx, options)
-}
-
 // VolumeRemove removes a volume that no container uses.
 func (c *Client) VolumeRemove(ctx context.Context, name string) error {
 	return c.library().VolumeRemove(ctx, name, true)

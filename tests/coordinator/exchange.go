@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -45,8 +46,9 @@ type Request struct {
 	Endpoint Endpoint
 	Method   string
 	Path     string
-	JobID    int64 // 0 when the call is not about a job
-	Status   int   // 0 when the connection was cut instead of an answer
+	Remote   string // the address it came from, without port
+	JobID    int64  // 0 when the call is not about a job; that of a fetch is the job whose token it used
+	Status   int    // 0 when the connection was cut instead of an answer
 }
 
 // Requests is the log of the latest 20,000 requests that have been answered, in the order of their answers.
@@ -158,6 +160,7 @@ func (c *Coordinator) logRequest(x *exchange, began time.Time) {
 	if x.w.lost {
 		status = 0
 	}
+	remote, _, _ := net.SplitHostPort(x.r.RemoteAddr)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.requests) >= maxRequestLog {
@@ -165,7 +168,7 @@ func (c *Coordinator) logRequest(x *exchange, began time.Time) {
 	}
 	c.requests = append(c.requests, Request{
 		Time: began, Duration: time.Since(began), Endpoint: x.endpoint,
-		Method: x.r.Method, Path: x.r.URL.Path, JobID: x.jobID, Status: status,
+		Method: x.r.Method, Path: x.r.URL.Path, Remote: remote, JobID: x.jobID, Status: status,
 	})
 }
 

@@ -220,6 +220,7 @@ func (c *Coordinator) mayFetch(x *exchange, repo *repository, path, user, token 
 	for _, job := range c.jobOrder {
 		if job.token != "" && subtle.ConstantTimeCompare([]byte(job.token), []byte(token)) == 1 {
 			owner = job
+			x.jobID = job.id
 		}
 	}
 	problem := ""
@@ -239,11 +240,7 @@ func (c *Coordinator) mayFetch(x *exchange, repo *repository, path, user, token 
 	default:
 		return true
 	}
-	var id int64
-	if owner != nil {
-		id = owner.id
-	}
-	c.violate(RuleGitToken, id, "fetch of %q with %s", clip(x.r.URL.Path), problem)
+	c.violate(RuleGitToken, x.jobID, "fetch of %q with %s", clip(x.r.URL.Path), problem)
 	return false
 }
 

@@ -29,7 +29,7 @@ var features = map[string]bool{
 	"multi_build_steps": false, "trace_reset": true, "trace_checksum": true, "trace_size": true, "vault_secrets": false,
 	"cancelable": true, "return_exit_code": false, "service_variables": false, "service_multiple_aliases": false,
 	"image_executor_opts": false, "service_executor_opts": false, "cancel_gracefully": true,
-	"native_steps_integration": false, "two_phase_job_commit": true, "job_inputs": false,
+	"native_steps_integration": false, "two_phase_job_commit": true, "job_inputs": true,
 }
 
 const maxLabels = 32

@@ -13,8 +13,11 @@ import (
 // networks and processes.
 type Census map[string]bool
 
-// groupLabel marks what the docker plugin makes.
-const groupLabel = "com.gitlab.fleeting.group"
+// The labels of what the docker plugin makes.
+const (
+	groupLabel    = "com.gitlab.fleeting.group"
+	instanceLabel = "com.gitlab.fleeting.role=instance"
+)
 
 // Count takes the census.
 func Count() (Census, error) {
@@ -85,7 +88,7 @@ func runnerProcesses() ([]string, error) {
 
 // Instances are the containers of a group of the docker plugin, by name.
 func Instances(group string) ([]string, error) {
-	list, err := output("docker", "ps", "--all", "--filter", "label="+groupLabel+"="+group, "--filter", "label=com.gitlab.fleeting.role=instance", "--format", "{{.Names}}")
+	list, err := output("docker", "ps", "--all", "--filter", "label="+groupLabel+"="+group, "--filter", "label="+instanceLabel, "--format", "{{.Names}}")
 	if err != nil {
 		return nil, err
 	}
@@ -100,5 +103,17 @@ func InInstance(instance string, command ...string) (string, error) {
 // KillInstance removes an instance behind the manager's back.
 func KillInstance(instance string) error {
 	_, err := output("docker", "rm", "--force", "--volumes", instance)
+	return err
+}
+
+// FreezeInstance stops everything in an instance, but leaves its connections open.
+func FreezeInstance(instance string) error {
+	_, err := output("docker", "pause", instance)
+	return err
+}
+
+// PauseInstance freezes an instance, so that nothing on it answers while it stays in the group.
+func PauseInstance(instance string) error {
+	_, err := output("docker", "pause", instance)
 	return err
 }

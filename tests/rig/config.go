@@ -21,14 +21,21 @@ type Config struct {
 	Capacity, MaxUseCount, MaxInstances, IdleCount int
 	// IdleTime is one minute unless it is named.
 	IdleTime time.Duration
+	// DialTimeout is how long connecting to an instance is tried, one minute unless it is named.
+	DialTimeout time.Duration
 	// Images are those that every instance starts with.
 	Images []string
 	// DeleteOnShutdown removes the instances when the manager ends.
 	DeleteOnShutdown bool
 
+	// Name and Token are those of the first runner unless they are named.
+	Name, Token string
+	// ID is 1 unless it is named.
+	ID int
+
 	// Keys, Docker, Autoscaler, Plugin, Connector and Cache are further lines of [[runners]] and of its
-	// tables.
-	Keys, Docker, Autoscaler, Plugin, Connector, Cache string
+	// tables, Policy those after the policy, further tables among them.
+	Keys, Docker, Autoscaler, Plugin, Connector, Cache, Policy string
 }
 
 // JobImages are the images of the sample's jobs.
@@ -45,10 +52,10 @@ func (r *Rig) Entry(c Config) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	executor := either(c.Executor, "docker-autoscaler")
 	line("[[runners]]")
-	line("  name = %q", "rig-"+executor)
+	line("  name = %q", either(c.Name, "rig-"+executor))
 	line("  url = %q", r.Coordinator.URL())
-	line("  id = 1")
-	line("  token = %q", r.Coordinator.RunnerToken())
+	line("  id = %d", either(c.ID, 1))
+	line("  token = %q", either(c.Token, r.Coordinator.RunnerToken()))
 	line("  executor = %q", executor)
 	line("  request_concurrency = %d", either(c.RequestConcurrency, 4))
 	line("%s", c.Keys)
@@ -86,11 +93,12 @@ func (r *Rig) Tables(out *strings.Builder, c Config) {
 	}
 	line("%s", c.Plugin)
 	line("    [runners.autoscaler.connector_config]")
-	line("      timeout = \"1m\"")
+	line("      timeout = %q", either(c.DialTimeout, time.Minute))
 	line("%s", c.Connector)
 	line("    [[runners.autoscaler.policy]]")
 	line("      idle_count = %d", c.IdleCount)
 	line("      idle_time = %q", either(c.IdleTime, time.Minute))
+	line("%s", c.Policy)
 }
 
 func either[T comparable](value, fallback T) T {

@@ -8,8 +8,10 @@ package rig
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +41,9 @@ type Rig struct {
 	Gateway string
 
 	root string
+	// mark stands in the environment of everything that the rig starts, and of what that starts.
+	mark   string
+	fleets []*Fleet
 }
 
 // New starts a rig. Close it.
@@ -47,9 +52,9 @@ func New(o Options) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	gateway, err := output("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	gateway, err := bridgeAddress()
 	if err != nil {
-		return nil, fmt.Errorf("asking the local engine for its bridge: %w; start it with scripts/engine start", err)
+		return nil, err
 	}
 	place := filepath.Join(o.Dir, "repository")
 	if err := os.MkdirAll(place, 0o700); err != nil {
@@ -67,11 +72,23 @@ func New(o Options) (*Rig, error) {
 	if err := c.AddRepository(sample.Project, repository); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &Rig{Coordinator: c, Dir: o.Dir, Head: head, Gateway: gateway, root: root}, nil
+	return &Rig{
+		Coordinator: c, Dir: o.Dir, Head: head, Gateway: gateway,
+		root: root, mark: "GITLAB_RUNNER_RIG=" + rand.Text(),
+	}, nil
 }
 
-// Close ends the stand-in.
-func (r *Rig) Close() error { return r.Coordinator.Close() }
+// Close ends the stand-in, and what follows instances.
+func (r *Rig) Close() error {
+	var errs []error
+	for _, fleet := range r.fleets {
+		errs = append(errs, fleet.close())
+	}
+	return errors.Join(append(errs, r.Coordinator.Close())...)
+}
+
+// Root is the folder of the project.
+func (r *Rig) Root() string { return r.root }
 
 // Program is the path of one of the built programs.
 func (r *Rig) Program(name string) string { return filepath.Join(r.root, "out", "binaries", name) }
@@ -84,7 +101,7 @@ func (r *Rig) ConfigPath() string { return filepath.Join(r.Dir, "config.toml") }
 
 // Environment is what the built programs are run with.
 func (r *Rig) Environment() []string {
-	return append(os.Environ(), "FLEETING_PLUGIN_PATH="+r.PluginPath())
+	return append(os.Environ(), r.mark, "FLEETING_PLUGIN_PATH="+r.PluginPath())
 }
 
 // Runner runs the built program to its end and returns what it printed.
@@ -118,6 +135,29 @@ func projectRoot() (string, error) {
 		}
 		dir = parent
 	}
+}
+
+// bridgeAddress is this machine's address on the bridge of the local engine. The engine itself does not
+// tell it before it was started a second time.
+func bridgeAddress() (string, error) {
+	name, err := output("docker", "network", "inspect", "bridge", "--format", `{{index .Options "com.docker.network.bridge.name"}}`)
+	if err != nil {
+		return "", fmt.Errorf("asking the local engine for its bridge: %w; start it with scripts/engine start", err)
+	}
+	bridge, err := net.InterfaceByName(name)
+	if err != nil {
+		return "", fmt.Errorf("looking for the bridge of the local engine: %w", err)
+	}
+	addresses, err := bridge.Addrs()
+	if err != nil {
+		return "", fmt.Errorf("looking for the addresses of %s: %w", name, err)
+	}
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.To4() != nil {
+			return network.IP.String(), nil
+		}
+	}
+	return "", fmt.Errorf("the bridge %s of the local engine has no address of version 4", name)
 }
 
 // output runs a program and returns what it printed, trimmed.

@@ -39,6 +39,11 @@ type connection struct {
 	ready  chan struct{}
 	client connector.Client
 	err    error
+	// givenUp says that the attempt ended with the context of its caller, and says nothing of the
+	// instance.
+	givenUp bool
+	// worked says that what jobs need was there when it was used.
+	worked bool
 }
 
 var errConnectionsClosed = errors.New("the runner is shutting down")
@@ -70,8 +75,7 @@ func (c *connections) get(ctx context.Context, info provider.ConnectInfo) (execu
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		if conn.err != nil && ctx.Err() == nil && errors.Is(conn.err, context.Canceled) {
-			// The attempt was given up with the job that made it.
+		if conn.givenUp && ctx.Err() == nil {
 			continue
 		}
 		return handle(conn)
@@ -103,7 +107,7 @@ func (c *connections) connect(ctx context.Context, info provider.ConnectInfo, co
 		err = errConnectionsClosed
 	}
 	if err != nil {
-		conn.err = err
+		conn.err, conn.givenUp = err, ctx.Err() != nil
 		delete(c.open, info.ID)
 		return
 	}
@@ -127,6 +131,23 @@ func (c *connections) watch(instance string, conn *connection, monitored connect
 	if err := monitored.Err(); !closed && !errors.Is(err, net.ErrClosed) {
 		c.onLost(instance, err)
 	}
+}
+
+// works notes that what jobs need of an instance was there.
+func (c *connections) works(instance string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conn, ok := c.open[instance]; ok {
+		conn.worked = true
+	}
+}
+
+// worked says whether what jobs need was there before, over the connection that is open.
+func (c *connections) worked(instance string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn, ok := c.open[instance]
+	return ok && conn.worked
 }
 
 // heartbeat checks that a command can be run on an instance.

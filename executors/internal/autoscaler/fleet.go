@@ -21,7 +21,6 @@ import (
 	"gitlab.com/gitlab-org/fleeting/taskscaler"
 	scalerprom "gitlab.com/gitlab-org/fleeting/taskscaler/metrics/prometheus"
 	"gitlab.com/gitlab-org/fleeting/taskscaler/storage"
-	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 )
@@ -43,27 +42,54 @@ type Plugin interface {
 const startTimeout = time.Minute
 
 // fleet is what one runner entry holds: plugin, taskscaler and connections. What is read from the
-// entry at the start stays in force until the process ends; only policies are applied anew.
+// entry at the start stays in force until the process ends; only policies are applied anew, and images
+// are fetched for jobs of the entry as it is now.
 type fleet struct {
 	options Options
-	slots   sync.WaitGroup
+	log     logrus.FieldLogger
+	// gate counts reserved slots, and requests for them.
+	gate *gate
+	// group tells instance groups apart, see config.Autoscaler.Group.
+	group            string
+	deletesInstances bool
 
-	// starting serialises start; mu guards what follows.
+	// starting serialises start and shutdown.
 	starting sync.Mutex
-	mu       sync.Mutex
-	started  bool
-	policies time.Time
 
-	log         logrus.FieldLogger
+	// mu guards what follows, up to the blank line.
+	mu      sync.Mutex
+	started bool
+	ended   bool
+	current *config.Runner
+	scaler  taskscaler.Taskscaler
+
 	plugin      Plugin
-	scaler      taskscaler.Taskscaler
 	connections *connections
 	ready       *readiness
 	collectors  []prometheus.Collector
 }
 
-func newFleet(o Options) *fleet {
-	return &fleet{options: o}
+func newFleet(o Options, runner *config.Runner) *fleet {
+	f := &fleet{
+		options: o,
+		gate:    newGate(),
+		log:     o.Log.WithFields(logrus.Fields{"runner": runner.ShortToken(), "runner_name": runner.Name}),
+	}
+	if c := runner.Autoscaler; c != nil {
+		f.group, f.deletesInstances = c.Group(), c.DeleteInstancesOnShutdown
+	}
+	return f
+}
+
+// acquire reserves a slot, after starting and configuring what that takes.
+func (f *fleet) acquire(ctx context.Context, runner *config.Runner) (*slot, error) {
+	if err := f.start(ctx, runner); err != nil {
+		return nil, fmt.Errorf("initializing taskscaler: %w", err)
+	}
+	if err := f.configure(runner); err != nil {
+		return nil, fmt.Errorf("configuring taskscaler schedules: %w", err)
+	}
+	return f.reserve(runner)
 }
 
 // start starts the plugin and the taskscaler, if that was not done yet.
@@ -71,16 +97,18 @@ func (f *fleet) start(ctx context.Context, runner *config.Runner) error {
 	f.starting.Lock()
 	defer f.starting.Unlock()
 	f.mu.Lock()
-	started := f.started
+	started, ended := f.started, f.ended
 	f.mu.Unlock()
-	if started {
+	switch {
+	case started:
 		return nil
+	case ended:
+		return errShuttingDown
 	}
 	c := runner.Autoscaler
 	if c == nil {
 		return errNoAutoscalerConfig
 	}
-	f.log = f.options.Log.WithFields(logrus.Fields{"runner": runner.ShortToken(), "runner_name": runner.Name})
 	pluginConfig, err := json.Marshal(c.PluginConfig)
 	if err != nil {
 		return fmt.Errorf("marshaling plugin config: %w", err)
@@ -100,11 +128,13 @@ func (f *fleet) start(ctx context.Context, runner *config.Runner) error {
 	}
 	f.connections = newConnections(f.options.Connect, c.ConnectorConfig.UseExternalAddr, f.log)
 	f.ready = newReadiness(f, runner)
+	f.connections.onLost = f.lost
 	ctx, stop := context.WithTimeout(ctx, startTimeout)
 	defer stop()
 	scaler, err := taskscaler.New(ctx, plugin.InstanceGroup(), f.scalerOptions(runner, settings, store)...)
 	if err != nil {
-		f.ready.close()
+		f.ready.end()
+		f.ready.wait()
 		f.connections.close()
 		plugin.Kill()
 		return fmt.Errorf("creating taskscaler: %w", err)
@@ -215,11 +245,12 @@ func (f *fleet) registerMetrics(scaler taskscaler.Taskscaler) {
 	}
 }
 
-// configure applies the entry's policies if it was loaded anew.
+// configure applies the entry's policies if it was loaded anew. A request that began before a reload
+// does not bring the former ones back.
 func (f *fleet) configure(runner *config.Runner) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.policies.IsZero() && f.policies.Equal(runner.LoadedAt) {
+	if f.current != nil && !runner.LoadedAt.After(f.current.LoadedAt) {
 		return nil
 	}
 	if runner.Autoscaler == nil {
@@ -241,12 +272,12 @@ func (f *fleet) configure(runner *config.Runner) error {
 	if err := f.scaler.ConfigureSchedule(schedules...); err != nil {
 		return err
 	}
-	f.policies = runner.LoadedAt
+	f.current = runner
 	return nil
 }
 
 // reserve reserves a slot under a key of its own.
-func (f *fleet) reserve(runner *config.Runner) (common.Slot, error) {
+func (f *fleet) reserve(runner *config.Runner) (*slot, error) {
 	var unique [8]byte
 	if _, err := rand.Read(unique[:]); err != nil {
 		return nil, fmt.Errorf("making a reservation key: %w", err)
@@ -258,28 +289,43 @@ func (f *fleet) reserve(runner *config.Runner) (common.Slot, error) {
 		}
 		return nil, fmt.Errorf("reserving taskscaler capacity: %w", err)
 	}
-	f.slots.Add(1)
 	f.log.WithField("key", key).Trace("Reserved capacity...")
 	return &slot{fleet: f, runner: runner, key: key}, nil
 }
 
-// drain waits until every slot was released.
-func (f *fleet) drain() { f.slots.Wait() }
+// entry is the runner entry in force.
+func (f *fleet) entry() *config.Runner {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current
+}
 
-// shutdown gives everything up. Ready functions are ended first, the plugin last: it must live to be
-// told of the shutdown.
+// lost tells the taskscaler that an instance is gone before the plugin does.
+func (f *fleet) lost(instance string, cause error) {
+	f.mu.Lock()
+	scaler := f.scaler
+	f.mu.Unlock()
+	if reporter, ok := scaler.(taskscaler.InstanceReporter); ok {
+		reporter.ReportLost(instance, cause)
+	}
+}
+
+// shutdown gives everything up, for good. Ready functions are told first, because the taskscaler waits
+// for them; connections last as long as they may be used; the plugin goes last: it must live to be told
+// of the shutdown.
 func (f *fleet) shutdown(ctx context.Context) {
 	f.starting.Lock()
 	defer f.starting.Unlock()
 	f.mu.Lock()
 	started := f.started
-	f.started = false
+	f.started, f.ended = false, true
 	f.mu.Unlock()
 	if !started {
 		return
 	}
-	f.ready.close()
+	f.ready.end()
 	f.scaler.Shutdown(ctx)
+	f.ready.wait()
 	f.connections.close()
 	f.plugin.Kill()
 	for _, collector := range f.collectors {

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +44,9 @@ type Options struct {
 	Plugins PluginLauncher
 	// Connect opens the connection to an instance.
 	Connect Connector
+	// Unusable says whether an error of the wrapped executor's Connect means that nothing on the
+	// machine can run jobs, as when its engine has stopped. Nil: none does.
+	Unusable func(error) bool
 	Log     logrus.FieldLogger
 	// Metrics takes the metrics of fleets, which exist once a runner entry asked for its first job.
 	Metrics prometheus.Registerer
@@ -52,9 +57,14 @@ type Options struct {
 // Provider implements common.ExecutorProvider.
 type Provider struct {
 	options Options
+	// life ends when Shutdown is out of time, for fleets that are being given up anyway.
+	life    context.Context
+	endLife context.CancelCauseFunc
 
-	mu       sync.Mutex
-	fleets   map[identity]*fleet
+	mu     sync.Mutex
+	fleets map[identity]*fleet
+	// inForce are the entries of the latest Reload, nil before the first: all are.
+	inForce  map[identity]bool
 	retiring sync.WaitGroup
 }
 
@@ -75,7 +85,9 @@ func identityOf(runner *config.Runner) identity {
 // NewProvider returns a provider without any fleet: plugins are started when their entry asks for its
 // first job.
 func NewProvider(o Options) *Provider {
-	return &Provider{options: o, fleets: map[identity]*fleet{}}
+	p := &Provider{options: o, fleets: map[identity]*fleet{}}
+	p.life, p.endLife = context.WithCancelCause(context.Background())
+	return p
 }
 
 // Name implements common.ExecutorProvider.
@@ -90,44 +102,92 @@ func (p *Provider) DefaultShell() string { return p.options.Inner.DefaultShell()
 // Acquire reserves a slot. The entry's fleet is started if it has none yet; a failure of that is tried
 // again from the beginning with the next call.
 func (p *Provider) Acquire(ctx context.Context, runner *config.Runner) (common.Slot, error) {
-	f := p.fleet(runner)
-	if err := f.start(ctx, runner); err != nil {
-		return nil, fmt.Errorf("initializing taskscaler: %w", err)
+	f, err := p.enter(runner)
+	if err != nil {
+		return nil, err
 	}
-	if err := f.configure(runner); err != nil {
-		return nil, fmt.Errorf("configuring taskscaler schedules: %w", err)
+	s, err := f.acquire(ctx, runner)
+	if err != nil {
+		f.gate.leave()
+		return nil, err
 	}
-	return f.reserve(runner)
+	return s, nil
+}
+
+// enter returns the entry's fleet, made if there is none, with its gate entered. A request that began
+// before the entry was removed must not bring a fleet back that nobody would give up.
+func (p *Provider) enter(runner *config.Runner) (*fleet, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := identityOf(runner)
+	if p.inForce != nil && !p.inForce[id] {
+		return nil, noCapacity{errEntryGone}
+	}
+	f, ok := p.fleets[id]
+	if !ok {
+		f = newFleet(p.options, runner)
+		for _, other := range p.fleets {
+			if other.gate.isClosing() && other.group == f.group {
+				// Two scalers on one group remove each other's instances, with the jobs on them.
+				return nil, noCapacity{errGroupDraining}
+			}
+		}
+		p.fleets[id] = f
+	}
+	if !f.gate.enter() {
+		return nil, noCapacity{errGroupDraining}
+	}
+	return f, nil
 }
 
 // Reload retires the fleets of entries that are gone from the configuration, each once its last slot
-// was released.
+// was released. An entry that comes back before that keeps its fleet.
 func (p *Provider) Reload(runners []*config.Runner) {
-	wanted := map[identity]bool{}
-	for _, runner := range runners {
-		if runner.Executor == p.options.Name {
-			wanted[identityOf(runner)] = true
-		}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.inForce = map[identity]bool{}
+	for _, runner := range runners {
+		if runner.Executor == p.options.Name {
+			p.inForce[identityOf(runner)] = true
+		}
+	}
 	for id, f := range p.fleets {
-		if wanted[id] {
+		if p.inForce[id] {
+			f.gate.reopen()
 			continue
 		}
-		delete(p.fleets, id)
+		inside, await := f.gate.begin()
+		if await == nil {
+			continue
+		}
+		f.log.WithField("jobs", inside).Info("The runner entry is gone from the configuration: its fleet is given up when its jobs have ended")
 		p.retiring.Go(func() {
-			f.drain()
-			f.shutdown(context.Background())
+			if await() {
+				p.retire(id, f)
+			}
 		})
 	}
 }
 
+// retire gives a fleet up whose gate is closed.
+func (p *Provider) retire(id identity, f *fleet) {
+	f.shutdown(p.life)
+	if f.deletesInstances {
+		f.log.Info("The fleet of the removed runner entry is shut down, its instances are deleted")
+	} else {
+		f.log.Warning("The fleet of the removed runner entry is shut down; its instances stay, because delete_instances_on_shutdown is not set")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.fleets, id)
+}
+
 // Shutdown shuts all fleets down, side by side.
 func (p *Provider) Shutdown(ctx context.Context) {
+	defer context.AfterFunc(ctx, func() { p.endLife(context.Cause(ctx)) })()
 	p.mu.Lock()
-	fleets := p.fleets
-	p.fleets = map[identity]*fleet{}
+	p.inForce = map[identity]bool{}
+	fleets := slices.Collect(maps.Values(p.fleets))
 	p.mu.Unlock()
 
 	done := make(chan struct{})
@@ -146,18 +206,6 @@ func (p *Provider) Shutdown(ctx context.Context) {
 	}
 }
 
-func (p *Provider) fleet(runner *config.Runner) *fleet {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	id := identityOf(runner)
-	f, ok := p.fleets[id]
-	if !ok {
-		f = newFleet(p.options)
-		p.fleets[id] = f
-	}
-	return f
-}
-
 // noCapacity is the refusal of a reservation.
 type noCapacity struct{ err error }
 
@@ -167,4 +215,8 @@ func (e noCapacity) Unwrap() error { return e.err }
 
 func (e noCapacity) Is(target error) bool { return target == common.ErrNoFreeExecutor }
 
-var errNoAutoscalerConfig = errors.New("executor requires autoscaler config: add [runners.autoscaler] to the entry")
+var (
+	errNoAutoscalerConfig = errors.New("executor requires autoscaler config: add [runners.autoscaler] to the entry")
+	errEntryGone          = errors.New("the runner entry is gone from the configuration")
+	errGroupDraining      = errors.New("the instances still belong to a runner entry that was removed and is draining")
+)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,9 +49,12 @@ type fleet struct {
 	dials   map[string]int
 	clients map[string]*client
 	warmed  []string
+	warm    error
 	// connect is what the wrapped executor does; nil connects to its environment.
 	connect func(ctx context.Context, env executors.Environment) error
 }
+
+var errEngineStopped = errors.New("the engine has stopped")
 
 func newFleet(t *testing.T, max int) *fleet {
 	log, hook := logtest.NewNullLogger()
@@ -62,6 +66,7 @@ func newFleet(t *testing.T, max int) *fleet {
 	f.provider = autoscaler.NewProvider(autoscaler.Options{
 		Name: "fake-autoscaler", Inner: f, Plugins: f, Connect: f.dial, Log: log,
 		Metrics: prometheus.NewRegistry(), StateDir: t.TempDir(),
+		Unusable: func(err error) bool { return errors.Is(err, errEngineStopped) },
 	})
 	t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
@@ -88,10 +93,10 @@ type plugin struct{ fleet *fleet }
 
 func (p plugin) InstanceGroup() provider.InstanceGroup { return p.fleet.group }
 func (p plugin) Kill() {
-	require.Equal(p.fleet.t, 1, p.fleet.group.CallCount("Shutdown"), "the group is shut down before its plugin is killed")
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
 	p.fleet.killed++
+	require.Equal(p.fleet.t, p.fleet.killed, p.fleet.group.CallCount("Shutdown"), "the group is shut down before its plugin is killed")
 }
 
 func (f *fleet) dial(_ context.Context, info provider.ConnectInfo, _ connector.DialOptions) (connector.Client, error) {
@@ -104,6 +109,16 @@ func (f *fleet) dial(_ context.Context, info provider.ConnectInfo, _ connector.D
 	c := &client{done: make(chan struct{})}
 	f.clients[info.ID] = c
 	return c, nil
+}
+
+// lose makes an instance one that cannot be reached, in silence.
+func (f *fleet) lose(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead[id] = true
+	if c := f.clients[id]; c != nil {
+		c.end(connector.ErrConnectionLost)
+	}
 }
 
 // client is a connection that a test can break.
@@ -133,7 +148,11 @@ func (f *fleet) DefaultShell() string    { return "bash" }
 func (f *fleet) Warm(ctx context.Context, _ *config.Runner, env executors.Environment) error {
 	f.mu.Lock()
 	f.warmed = append(f.warmed, env.ID())
+	warm := f.warm
 	f.mu.Unlock()
+	if warm != nil {
+		return warm
+	}
 	_, err := env.Connect(ctx)
 	return err
 }
@@ -148,7 +167,7 @@ type inner struct {
 
 func (i *inner) Connect(ctx context.Context) (common.Machine, error) {
 	if i.fleet.connect != nil {
-		return common.Machine{}, i.fleet.connect(ctx, i.env)
+		return common.Machine{Hostname: i.env.ID()}, i.fleet.connect(ctx, i.env)
 	}
 	_, err := i.env.Connect(ctx)
 	return common.Machine{Hostname: i.env.ID()}, err
@@ -190,6 +209,17 @@ func (f *fleet) acquire(runner *config.Runner) common.Slot {
 
 func (f *fleet) logged(message string) bool {
 	return slices.ContainsFunc(f.log.AllEntries(), func(e *logrus.Entry) bool { return e.Message == message })
+}
+
+// count is how many entries of a level contain a text.
+func (f *fleet) count(level logrus.Level, text string) int {
+	n := 0
+	for _, e := range f.log.AllEntries() {
+		if e.Level == level && strings.Contains(e.Message, text) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestAnEntryWithoutAutoscalerIsRefused(t *testing.T) {
@@ -282,14 +312,15 @@ func TestAnInstanceThatCannotBeReachedIsGivenUpForAnotherOne(t *testing.T) {
 	f.connect = func(ctx context.Context, env executors.Environment) error {
 		if first == "" {
 			first = env.ID()
-			return errors.New("dial ssh: no route to host")
+			f.lose(first)
+			require.Eventually(t, func() bool { _, err := env.Connect(ctx); return err != nil }, soon, time.Millisecond)
 		}
 		_, err := env.Connect(ctx)
-		require.NotEqual(t, first, env.ID())
 		return err
 	}
-	_, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	machine, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
 	require.NoError(t, err)
+	require.NotEqual(t, first, machine.Hostname)
 	slot.Release()
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(f.group.List(), func(i dummy.Instance) bool { return i.ID == first && i.State == provider.StateRunning })

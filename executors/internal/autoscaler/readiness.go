@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -17,7 +18,8 @@ import (
 
 // readiness decides whether a new instance may take jobs, and gets it ready for them.
 type readiness struct {
-	fleet  *fleet
+	fleet *fleet
+	// runner is the entry as it was when the fleet was started.
 	runner *config.Runner
 
 	ctx     context.Context
@@ -26,15 +28,15 @@ type readiness struct {
 
 	mu   sync.Mutex
 	last error
+	// foundUnknown and foundForeign: the operator was told of such instances.
+	foundUnknown, foundForeign bool
 }
 
 var errShuttingDown = errors.New("the autoscaler is shutting down")
 
 func newReadiness(f *fleet, runner *config.Runner) *readiness {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	r := &readiness{fleet: f, runner: runner, ctx: ctx, cancel: cancel}
-	f.connections.onLost = f.lost
-	return r
+	return &readiness{fleet: f, runner: runner, ctx: ctx, cancel: cancel}
 }
 
 // up is the taskscaler's up function: its error has the instance removed.
@@ -57,7 +59,11 @@ func (r *readiness) check(scaler taskscaler.Taskscaler, instance taskscaler.UpFu
 		}
 	}
 	isolated := c.VMIsolation != nil && c.VMIsolation.Enabled
+	if instance.Cause == fleeting.CauseUnexpected {
+		r.tellForeign(instance.ID)
+	}
 	if instance.Cause == fleeting.CausePreexisted && !instance.Restored && !isolated {
+		r.tellUnknown(instance.ID)
 		return errors.New("no data on pre-existing instance so removing for safety")
 	}
 	info := instance.Info
@@ -76,15 +82,53 @@ func (r *readiness) check(scaler taskscaler.Taskscaler, instance taskscaler.UpFu
 	return nil
 }
 
+// tellForeign tells the operator, once, that somebody else creates instances.
+func (r *readiness) tellForeign(instance string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.foundForeign {
+		return
+	}
+	r.foundForeign = true
+	r.fleet.log.WithField("instance", instance).Warning("An instance appeared that this runner did not ask for. It is used as its own, and removed when it is idle. If another runner uses the same group, each will remove instances of the other with the jobs on them: give every runner entry a group of its own in [runners.autoscaler.plugin_config]")
+}
+
+// tellUnknown tells the operator, once, that instances found at the start are removed.
+func (r *readiness) tellUnknown(instance string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.foundUnknown {
+		return
+	}
+	r.foundUnknown = true
+	hint := "set enabled = true in [runners.autoscaler.state_storage] to keep idle instances over a restart"
+	if c := r.runner.Autoscaler.StateStorage; c != nil && c.Enabled {
+		hint = "the state storage does not know them"
+	}
+	r.fleet.log.WithField("instance", instance).Warning("Instances that existed before this runner was started are removed, as nobody knows what was done on them: " + hint)
+}
+
 // warm has the wrapped executor get the instance ready for jobs, while the instance may already take
-// them.
+// them. The taskscaler waits for up, so that this is not called after wait.
 func (r *readiness) warm(info provider.ConnectInfo) {
+	runner := r.fleet.entry()
+	if runner == nil {
+		runner = r.runner
+	}
 	r.warming.Go(func() {
 		env := environment{id: info.ID, connect: func(ctx context.Context) (executors.Client, error) {
 			return r.fleet.connections.get(ctx, info)
 		}}
-		if err := r.fleet.options.Inner.Warm(r.ctx, r.runner, env); err != nil && r.ctx.Err() == nil {
-			r.fleet.log.WithFields(logrus.Fields{"instance": info.ID, "err": err}).Warning("warming the instance failed: its first job will do it")
+		started := time.Now()
+		err := r.fleet.options.Inner.Warm(r.ctx, runner, env)
+		log := r.fleet.log.WithFields(logrus.Fields{"instance": info.ID, "took": time.Since(started)})
+		switch {
+		case r.ctx.Err() != nil:
+		case err != nil:
+			log.WithError(err).Warning("warming the instance failed: its first job will do it")
+		default:
+			r.fleet.connections.works(info.ID)
+			log.Info("instance is warm")
 		}
 	})
 }
@@ -96,21 +140,11 @@ func (r *readiness) lastFailure() error {
 	return r.last
 }
 
-// close ends what is under way.
-func (r *readiness) close() {
-	r.cancel(errShuttingDown)
-	r.warming.Wait()
-}
+// end ends what is under way.
+func (r *readiness) end() { r.cancel(errShuttingDown) }
 
-// lost tells the taskscaler that an instance is gone before the plugin does.
-func (f *fleet) lost(instance string, cause error) {
-	f.mu.Lock()
-	scaler := f.scaler
-	f.mu.Unlock()
-	if reporter, ok := scaler.(taskscaler.InstanceReporter); ok {
-		reporter.ReportLost(instance, cause)
-	}
-}
+// wait waits for what end ended.
+func (r *readiness) wait() { r.warming.Wait() }
 
 // environment is an instance as an executor sees it.
 type environment struct {

@@ -18,6 +18,9 @@ import (
 const (
 	defaultAcquireTimeout = 15 * time.Minute
 
+	// noticeAfter is how long a job waits for its instance before its log says so.
+	noticeAfter = 3 * time.Second
+
 	// instanceTries bounds how many instances one preparation tries that turn out to be dead. Nothing
 	// of the user's has run by then, so that a dead instance need not fail a job.
 	instanceTries = 3
@@ -35,7 +38,12 @@ type slot struct {
 
 	mu          sync.Mutex
 	acquisition taskscaler.Acquisition
-	dialled     bool
+	// unreachable says that the instance could not be connected to at the last try.
+	unreachable bool
+	// connecting is how long connections took, or the wait for one that another job opened.
+	connecting time.Duration
+	// unusable counts tries at which the instance was there and nothing on it could run the job.
+	unusable int
 }
 
 var (
@@ -73,7 +81,7 @@ func (s *slot) Watch(ctx context.Context) (context.Context, context.CancelFunc) 
 
 // Release implements common.Slot.
 func (s *slot) Release() {
-	defer s.fleet.slots.Done()
+	defer s.fleet.gate.leave()
 	log := s.fleet.log.WithField("key", s.key)
 	if s.current() != nil {
 		s.fleet.scaler.Release(s.key)
@@ -103,14 +111,13 @@ func (s *slot) Connect(ctx context.Context) (executors.Client, error) {
 		return nil, fmt.Errorf("getting instance connect info: %w", err)
 	}
 	info.ID = acquisition.InstanceID()
+	started := time.Now()
 	client, err := s.fleet.connections.get(ctx, info)
-	if err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dialled = true
-	return client, nil
+	s.connecting += time.Since(started)
+	s.unreachable = err != nil
+	return client, err
 }
 
 // Slot implements executors.Slotted: the slot's number, -1 before there is an instance.
@@ -143,7 +150,7 @@ func (s *slot) acquire(ctx context.Context) (taskscaler.Acquisition, error) {
 		s.fleet.log.WithField("key", s.key).Trace("Acquired capacity...")
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.acquisition, s.dialled = acquisition, false
+		s.acquisition, s.unreachable, s.unusable = acquisition, false, 0
 		return acquisition, nil
 	}
 	if ctx.Err() != nil {
@@ -159,7 +166,7 @@ func (s *slot) acquire(ctx context.Context) (taskscaler.Acquisition, error) {
 	return nil, fmt.Errorf("unable to acquire instance: %w%s", err, hint)
 }
 
-// abandon gives an instance up that could not be reached, so that the next acquire gets another one.
+// abandon gives an instance up that cannot be used, so that the next acquire gets another one.
 func (s *slot) abandon(cause error) {
 	s.mu.Lock()
 	acquisition := s.acquisition
@@ -169,10 +176,27 @@ func (s *slot) abandon(cause error) {
 	s.fleet.scaler.Release(s.key)
 }
 
-func (s *slot) reached() bool {
+// dead says whether an error with which the wrapped executor could not connect means that the slot is
+// of no use. What cannot be reached is dead. An engine that worked before and does not answer may be
+// about to start again, and has one more try. One that never worked is a fault of the configuration, or
+// for instance_ready_command to find: other instances would be no better.
+func (s *slot) dead(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dialled
+	if s.unreachable || errors.Is(err, taskscaler.ErrInstanceUnexpectedlyRemoved) {
+		return true
+	}
+	if unusable := s.fleet.options.Unusable; unusable == nil || !unusable(err) {
+		return false
+	}
+	s.unusable++
+	return s.unusable > 1 && s.fleet.connections.worked(s.acquisition.InstanceID())
+}
+
+func (s *slot) connectTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connecting
 }
 
 // executor is the wrapped executor, on the slot's instance.
@@ -182,49 +206,66 @@ type executor struct {
 	job  *common.Job
 }
 
-// Connect acquires an instance and connects the wrapped executor to it. An instance that cannot be
-// reached is given up for another one.
+// Connect acquires an instance and connects the wrapped executor to it. An instance that turns out to
+// be dead is given up for another one: nothing of the user's has run yet.
 func (e *executor) Connect(ctx context.Context) (common.Machine, error) {
 	for try := 1; ; try++ {
 		e.slot.fleet.log.WithField("job", e.job.Spec.ID).Info("Preparing instance...")
 		started := time.Now()
-		acquisition, err := e.slot.acquire(ctx)
+		acquisition, err := e.await(ctx)
 		if err != nil {
 			return common.Machine{}, err
 		}
-		e.tell(ctx, acquisition, time.Since(started))
-		machine, err := e.connect(ctx, acquisition)
+		waited := time.Since(started)
+		e.tell(ctx, acquisition)
+		machine, err := e.connect(ctx, acquisition, waited)
 		if err == nil {
 			return e.inSlot(machine, acquisition.Slot()), nil
 		}
-		if ctx.Err() != nil || e.slot.reached() || try == instanceTries {
+		if ctx.Err() != nil || !e.slot.dead(err) || try == instanceTries {
 			return common.Machine{}, err
 		}
-		e.job.Log.Warn("Instance %s cannot be reached, trying another one: %v", acquisition.InstanceID(), err)
+		e.job.Log.Warn("Instance %s cannot be used, trying another one: %v", acquisition.InstanceID(), err)
 		e.slot.abandon(err)
 		if err := e.Cleanup(ctx); err != nil {
-			return common.Machine{}, fmt.Errorf("giving up on instance %s: %w", acquisition.InstanceID(), err)
+			e.slot.fleet.log.WithError(err).WithField("instance", acquisition.InstanceID()).Warning("cleaning up on an instance that cannot be used failed")
 		}
 		e.Executor = e.slot.fleet.options.Inner.NewExecutor(e.job, e.slot)
 	}
 }
 
-// connect connects as long as the instance is there.
-func (e *executor) connect(ctx context.Context, acquisition taskscaler.Acquisition) (common.Machine, error) {
+// await waits for an instance, and tells the user so if it takes a while.
+func (e *executor) await(ctx context.Context) (taskscaler.Acquisition, error) {
+	notice := time.AfterFunc(noticeAfter, func() {
+		e.job.Log.Print("Waiting for an instance...")
+	})
+	defer notice.Stop()
+	return e.slot.acquire(ctx)
+}
+
+// connect connects as long as the instance is there, and says where the time went.
+func (e *executor) connect(ctx context.Context, acquisition taskscaler.Acquisition, waited time.Duration) (common.Machine, error) {
 	watched, stop := acquisition.WithContext(ctx)
 	defer stop()
+	started, connected := time.Now(), e.slot.connectTime()
 	machine, err := e.Executor.Connect(watched)
-	if err != nil && watched.Err() != nil && ctx.Err() == nil {
+	if watched.Err() != nil && ctx.Err() == nil {
 		return common.Machine{}, fmt.Errorf("instance %s was lost while connecting to it: %w", acquisition.InstanceID(), context.Cause(watched))
 	}
 	if err == nil {
+		e.slot.fleet.connections.works(acquisition.InstanceID())
+		connecting := e.slot.connectTime() - connected
 		e.job.Log.Print("Instance %s connected", acquisition.InstanceID())
+		e.job.Log.Print("Waited %s for the instance, %s for the connection, %s for the engine",
+			seconds(waited), seconds(connecting), seconds(time.Since(started)-connecting))
 	}
 	return machine, err
 }
 
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+
 // tell says which instance the job got, and where it is if the operator wants that known.
-func (e *executor) tell(ctx context.Context, acquisition taskscaler.Acquisition, waited time.Duration) {
+func (e *executor) tell(ctx context.Context, acquisition taskscaler.Acquisition) {
 	text := "Dialing instance " + acquisition.InstanceID()
 	if c := e.slot.runner.Autoscaler; c.LogInternalIP || c.LogExternalIP {
 		if info, err := acquisition.InstanceConnectInfo(ctx); err == nil {
@@ -235,9 +276,6 @@ func (e *executor) tell(ctx context.Context, acquisition taskscaler.Acquisition,
 				text += ", " + info.ExternalAddr
 			}
 		}
-	}
-	if waited >= time.Second {
-		e.job.Log.Print("Waited %s for an instance", waited.Round(100*time.Millisecond))
 	}
 	e.job.Log.Print("%s...", text)
 }

@@ -41,8 +41,9 @@ type Policy struct {
 
 const (
 	// healthCheckDelay is the time from a failed health check to the next one; it doubles with every
-	// failure up to maxHealthCheckDelay.
-	healthCheckDelay    = time.Second
+	// failure up to maxHealthCheckDelay. A plugin that crashes must be back before all instances have
+	// reached the threshold.
+	healthCheckDelay    = 2 * time.Second
 	maxHealthCheckDelay = 30 * time.Second
 
 	// suspendRetryDelay is the time before a suspension that did not hold is tried again.

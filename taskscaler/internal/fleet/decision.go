@@ -67,15 +67,21 @@ const (
 )
 
 // Apply records that a decision is being carried out. Lose puts tasks whose owners do not know of the
-// instance yet back to the head of the queue.
+// instance yet back to the head of the queue, and ends remembered tasks whose owners died with the last
+// process if the instance will not be prepared any more, which is when they would be released.
 func (s *State) Apply(d Decision, now time.Time) {
 	in := d.Instance
 	switch d.Kind {
 	case Lose:
 		in.lost, in.loss = true, d.Reason
 		for _, t := range slices.Backward(in.slots) {
-			if t != nil && t.phase == taskChecking {
+			switch {
+			case t == nil:
+			case t.phase == taskChecking:
 				s.requeue(t)
+			case t.phase == taskActive && in.phase == found:
+				in.take(t)
+				delete(s.tasks, t.key)
 			}
 		}
 	case Forget:

@@ -131,7 +131,8 @@ func (s *State) removalOf(in *Instance) string {
 	switch {
 	case in.lost:
 		return in.loss
-	case in.oldRemoval != "":
+	case in.oldRemoval != "" && (in.inUse() == 0 || in.phase == ready || in.phase == unfit):
+		// If it has tasks of the last process, its preparation is what releases them.
 		return strings.TrimSuffix(in.oldRemoval, reasonBeforeStop) + reasonBeforeStop
 	case in.returned:
 		return ReasonReturned
@@ -151,31 +152,43 @@ func (s *State) removalOf(in *Instance) string {
 
 // place puts waiting tasks on instances: on the fullest first, so that the others can go.
 func (s *State) place(decisions []Decision) []Decision {
-	if len(s.queue) == 0 {
+	waiting := s.queue
+	if len(waiting) == 0 {
 		return decisions
 	}
-	var candidates []*Instance
+	// Each of them takes a task at least, so there is no use for more of them than tasks.
+	var best []*Instance
 	for _, in := range s.instances {
-		if s.accepts(in) {
-			candidates = append(candidates, in)
+		if !s.accepts(in) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(best, in, func(other, in *Instance) int {
+			if preferred(in, other) {
+				return 1
+			}
+			return -1
+		})
+		if at < len(waiting) {
+			best = slices.Insert(best[:min(len(best), len(waiting)-1)], at, in)
 		}
 	}
-	slices.SortStableFunc(candidates, func(a, b *Instance) int {
-		return cmp.Or(
-			cmp.Compare(b.inUse(), a.inUse()),
-			cmp.Compare(b.used, a.used),
-			b.idleSince.Compare(a.idleSince),
-		)
-	})
 
-	waiting := s.queue
-	for _, in := range candidates {
+	for _, in := range best {
 		for range min(s.usable(in), len(waiting)) {
 			decisions = append(decisions, Decision{Kind: Place, Instance: in, Task: waiting[0]})
 			waiting = waiting[1:]
 		}
 	}
 	return decisions
+}
+
+// preferred tells whether a task is rather put on a than on b.
+func preferred(a, b *Instance) bool {
+	return cmp.Or(
+		cmp.Compare(a.inUse(), b.inUse()),
+		cmp.Compare(a.used, b.used),
+		a.idleSince.Compare(b.idleSince),
+	) > 0
 }
 
 // grow creates instances, as far as nothing holds that back.

@@ -117,8 +117,9 @@ func (s *State) restore(in *Instance, memory *Memory) {
 		in.suspending = asleep
 	}
 	for _, remembered := range memory.Tasks {
-		if asleep && !remembered.Suspended {
-			// The instance was stopped under the task, whose owner died with the last process.
+		if in.phase == ready && !remembered.Suspended {
+			// The instance was stopped under the task, whose owner died with the last process. There
+			// will be no preparation to release it.
 			continue
 		}
 		if s.tasks[remembered.Key] != nil {

@@ -281,7 +281,7 @@ func (g *getter) afterCheckout(ctx context.Context) error {
 			return fmt.Errorf("cleaning the work tree: %w", err)
 		}
 	}
-	if g.plan.LFSSkipSmudge || !g.git.Supports(ctx, "lfs") {
+	if g.plan.LFSSkipSmudge || !g.git.Supports(ctx, "lfs") || !g.usesLFS(ctx) {
 		return nil
 	}
 	if err := g.git.Run(ctx, dir, "lfs", "pull"); err != nil {
@@ -289,6 +289,14 @@ func (g *getter) afterCheckout(ctx context.Context) error {
 	}
 	g.Console.Print("")
 	return nil
+}
+
+// usesLFS says whether a file of the project may be in LFS. To find out costs a tenth of a needless pull.
+func (g *getter) usesLFS(ctx context.Context) bool {
+	err := g.git.Feed(ctx, g.Workspace.ProjectDir, "", "grep", "--cached", "--quiet", "filter=lfs", "--", ":(glob)**/.gitattributes")
+	var failed *git.Error
+	const notFound = 1
+	return !errors.As(err, &failed) || failed.Code != notFound
 }
 
 // proactiveAuth makes git send the credentials without being asked for them.

@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common"
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 )
@@ -72,6 +73,9 @@ func (c *compiler) build() error {
 	shell, err := shellOf(c.Job.Runner.Shell, c.Engine.OS)
 	if err != nil {
 		return err
+	}
+	if c.Engine.OS != windows && c.Job.Flags.IsOn(featureflags.DisableUmask) {
+		c.notice("Not using umask - %s is set!", featureflags.DisableUmask)
 	}
 	name := c.unique + "-build"
 	config := c.stdio()

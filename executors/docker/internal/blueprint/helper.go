@@ -2,9 +2,12 @@ package blueprint
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
@@ -12,14 +15,18 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
-// Helper is the helper image: where it may come from, in this order: the engine, a bundled archive, a
-// registry.
+// Helper is where the helper container's image and program come from.
 type Helper struct {
+	// Request is the image of the helper container: helper_image, else Default.
 	images.Request
-	// Overridden is the name that would have been used without helper_image, empty if there is none.
-	Overridden string
-	// Archives are names of bundled archives, without directory. They hold the default image.
+	// Default is the image that has the runner's own helper. It may be on the engine, in a bundled
+	// archive or in a registry, and is looked for in this order.
+	Default images.Request
+	// Archives are the names of the archives that Default may be bundled in, without directory.
 	Archives []string
+	// Carried says that a volume carries the runner's own helper into an image of the user's. It is filled
+	// from Default, if that can be had without a pull.
+	Carried bool
 }
 
 const helperRepository = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper"
@@ -38,15 +45,63 @@ func HelperImage(runner *config.Runner, engine docker.Server, v version.Info, ex
 	if err != nil {
 		return Helper{}, err
 	}
-	helper := Helper{}
-	helper.Name = helperRepository + ":" + tag
-	if override := expand(runner.Docker.HelperImage); override != "" {
-		helper.Overridden, helper.Name = helper.Name, override
-	} else {
-		helper.Archives = helperArchives(engine, flavor, pwsh)
+	helper := Helper{Archives: helperArchives(engine, flavor, pwsh)}
+	helper.Default.Name = helperRepository + ":" + tag
+	if helper.Default.Policies, err = images.Policies(helper.Default.Name, nil, runner.Docker); err != nil {
+		return Helper{}, err
 	}
-	helper.Policies, err = images.Policies(helper.Name, nil, runner.Docker)
-	return helper, err
+	helper.Request = helper.Default
+	if override := expand(runner.Docker.HelperImage); override != "" {
+		helper.Name = override
+		helper.Carried = engine.OS != windows
+	}
+	return helper, nil
+}
+
+// Overridden says whether the user chose the image.
+func (h Helper) Overridden() bool { return h.Name != h.Default.Name }
+
+const (
+	// helperSource is the directory of the program in the default image, helperTarget the one where an
+	// image of the user's gets it.
+	helperSource = "/usr/bin"
+	helperTarget = "/opt/gitlab-runner-helper"
+)
+
+// HelperVolume is the volume with the program of an image, by the image's ID.
+func HelperVolume(imageID string) string {
+	const enough = 12
+	id := strings.TrimPrefix(imageID, "sha256:")
+	return HelperProgram + "-" + id[:min(enough, len(id))]
+}
+
+// FillVolume describes a container that is never started: the engine fills the volume when it creates
+// it.
+func (p *Plan) FillVolume(volume, image string) docker.Container {
+	labels := maps.Clone(p.HelperContainer.Config.Labels)
+	labels[LabelType] = "helper-volume"
+	return docker.Container{
+		Name:   p.HelperContainer.Name + "-fill",
+		Config: &container.Config{Image: image, Labels: labels, Cmd: []string{HelperProgram}},
+		Host: &container.HostConfig{NetworkMode: "none", Mounts: []mount.Mount{{
+			Type: mount.TypeVolume, Source: volume, Target: helperSource,
+			VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{
+				LabelManaged: "true", LabelType: "helper", LabelReusable: "true",
+			}},
+		}}},
+	}
+}
+
+// CarryHelper mounts the volume with the runner's own helper into the helper container. It returns the
+// path of the program there.
+func (p *Plan) CarryHelper(volume string) string {
+	host := *p.HelperContainer.Host
+	host.Mounts = append(slices.Clone(host.Mounts), mount.Mount{
+		Type: mount.TypeVolume, Source: volume, Target: helperTarget, ReadOnly: true,
+		VolumeOptions: &mount.VolumeOptions{NoCopy: true},
+	})
+	p.HelperContainer.Host = &host
+	return helperTarget + "/" + HelperProgram
 }
 
 // helper decides on the helper image and describes its container, which idles while stages are run in

@@ -71,7 +71,9 @@ func (c *compiler) addCache(spec volumes.Spec, reusable bool) {
 		name = c.unique
 	}
 	name += "-cache-" + hash
-	if !reusable {
+	if reusable {
+		c.plan.CacheVolumes = append(c.plan.CacheVolumes, name)
+	} else {
 		c.plan.TemporaryVolumes = append(c.plan.TemporaryVolumes, name)
 	}
 	if c.Engine.OS != windows {

@@ -52,6 +52,8 @@ type Plan struct {
 
 	// OpenVolumes are the paths of volumes that every user of the job's containers may write to.
 	OpenVolumes []string
+	// CacheVolumes are kept for later jobs, by name.
+	CacheVolumes []string
 	// TemporaryVolumes are removed with the containers, by name.
 	TemporaryVolumes []string
 	// KeepVolumes leaves the anonymous volumes of containers behind.

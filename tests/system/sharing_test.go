@@ -1,0 +1,75 @@
+//go:build system
+
+package system
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+)
+
+func TestEightJobsAtOnceShareOneConnection(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	gate := s.newGate()
+	s.start(s.autoscaled(rig.Config{Capacity: 8, IdleCount: 8, RequestConcurrency: 8}))
+	var jobs []*coordinator.Job
+	for range 8 {
+		jobs = append(jobs, s.enqueue(coordinator.JobSpec{Script: []string{gate.Wait}}))
+	}
+	s.eventually(patience, func() bool { return gate.held() == len(jobs) }, "the jobs are not running at once")
+	require.Len(t, s.fleet.Lives(), 1)
+	require.Len(t, s.connections(s.fleet.Lives()[0].Address), 1)
+	gate.open()
+	for _, job := range jobs {
+		s.requireState(s.ended(job), coordinator.StateSuccess, "")
+	}
+	require.Len(t, s.connections(s.fleet.Lives()[0].Address), 1, "the connection is kept for later jobs")
+	instance := s.instance()
+	s.eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
+}
+
+func TestFeatureFlagChoosesTheTunnel(t *testing.T) {
+	t.Parallel()
+	for name, one := range map[string]struct {
+		keys  string
+		stdio bool
+	}{
+		"neither": {},
+		"on":      {keys: "  environment = [\"FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO=true\"]", stdio: true},
+		"off":     {keys: "  environment = [\"FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO=false\"]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, coordinator.Config{})
+			gate := s.newGate()
+			s.start(s.autoscaled(rig.Config{IdleCount: 1, Keys: one.keys}))
+			job := s.enqueueWithSources(coordinator.JobSpec{Script: []string{"test -f VERSION", gate.Wait}})
+			s.eventually(patience, func() bool { return gate.held() == 1 }, "the job does not get to its script")
+			tunnels := s.inInstance(s.instance(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[d]ocker system dial-stdio' || true")
+			if one.stdio {
+				require.NotEqual(t, []string{"0"}, tunnels)
+			} else {
+				require.Equal(t, []string{"0"}, tunnels)
+			}
+			gate.open()
+			s.requireState(s.ended(job), coordinator.StateSuccess, "")
+		})
+	}
+}
+
+// connections are the TCP connections from this machine to the SSH server at an address.
+func (s *stage) connections(address string) []string {
+	s.Helper()
+	out, err := exec.CommandContext(s.ctx, "ss", "--no-header", "--tcp", "--numeric", "state", "established", "dst", address, "dport", "=", "22").Output()
+	require.NoError(s, err)
+	if len(out) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
