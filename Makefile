@@ -55,16 +55,26 @@ demo: images helper-image s3server build ## run the main job for real: see READM
 	go run ./tests/demo
 
 .PHONY: test
-test: unit system ## everything that must hold: unit tests, then whole-system tests
+test: unit histories system ## everything that must hold: unit tests, then whole-system tests
 
 .PHONY: unit
 unit: setup ## unit tests of every module, with the race detector
 	@for module in $(MODULES); do echo "== unit tests of $$module"; (cd $$module && go test -race -timeout 15m ./...) || exit 1; done
 
+.PHONY: histories
+histories: ## the safety properties of the two planners on 100,000 random histories each
+	@echo "== histories of the planners"
+	cd taskscaler && go test ./internal/fleet -timeout 15m -rapid.checks=100000
+	cd fleeting && go test ./internal/pool -timeout 15m -rapid.checks=100000
+
 .PHONY: system
 system: images helper-image s3server build ## whole-system tests on real engines, sshd, plugins and git
 	go test -tags system -count=1 -timeout 30m ./tests/... ./executors/...
 	cd plugins && go test -tags system -count=1 -timeout 15m ./...
+
+.PHONY: soak
+soak: images helper-image build ## run 500 short jobs with cancels and dying instances; SOAK_JOBS=N for another number
+	SOAK_JOBS=$${SOAK_JOBS:-500} go test -tags system -count=1 -v -timeout 60m -run TestManyShortJobs ./tests/autoscaling
 
 .PHONY: bench
 bench: images helper-image build ## measure jobs, side by side: docker, docker-autoscaler, the engine alone
