@@ -23,6 +23,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/executors"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
@@ -130,6 +131,10 @@ func (p *Provider) NewExecutor(job *common.Job, env executors.Environment) commo
 func (p *Provider) Warm(ctx context.Context, runner *config.Runner, env executors.Environment) error {
 	return warm(ctx, p, runner, env)
 }
+
+// Unusable says whether an error of an executor's Connect means that the machine's engine does not
+// answer.
+func (p *Provider) Unusable(err error) bool { return docker.IsConnectionFailed(err) }
 
 // localSlot is room on the engine of [runners.docker].
 type localSlot struct {

@@ -5,7 +5,11 @@ package docker
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -56,6 +60,25 @@ type trial struct {
 	executor common.Executor
 }
 
+// bundledImages is where make helper-image puts the helper image.
+const bundledImages = "../../out/helper-images"
+
+// bundledVersion is a version of its own for each build of the helper image, so that a test never gets
+// an older one from the engine.
+func bundledVersion(t *testing.T) string {
+	t.Helper()
+	recipes, err := filepath.Glob(filepath.Join(bundledImages, "*.recipe"))
+	require.NoError(t, err)
+	require.NotEmpty(t, recipes, "run make helper-image first")
+	digest := sha256.New()
+	for _, name := range recipes {
+		recipe, err := os.ReadFile(name)
+		require.NoError(t, err)
+		digest.Write(recipe)
+	}
+	return "0.0.0-" + hex.EncodeToString(digest.Sum(nil)[:8])
+}
+
 // newTrial prepares a job of the given image without sources.
 func newTrial(t *testing.T, image string, change func(job *common.Job)) *trial {
 	t.Helper()
@@ -84,7 +107,9 @@ func newTrial(t *testing.T, image string, change func(job *common.Job)) *trial {
 	if change != nil {
 		change(job)
 	}
-	provider := NewProvider(Options{Version: version.Get(), Log: process})
+	provider := NewProvider(Options{
+		Version: version.Info{Version: bundledVersion(t)}, Log: process, HelperImageDirs: []string{bundledImages},
+	})
 	return &trial{T: t, job: job, log: written, provider: provider, executor: provider.NewExecutor(job, nil)}
 }
 

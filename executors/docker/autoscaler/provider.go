@@ -6,7 +6,6 @@ package autoscaler
 import (
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/internal/autoscaler"
-	helperdocker "gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 )
 
 // Name is the value of the executor key in config.toml.
@@ -15,8 +14,7 @@ const Name = "docker-autoscaler"
 // Provider is the docker-autoscaler executor's provider.
 type Provider = autoscaler.Provider
 
-// Options say what a Provider needs. Its name, its wrapped executor and what that one's errors mean are
-// set by NewProvider.
+// Options say what a Provider needs. Its name and its wrapped executor are set by NewProvider.
 type Options = autoscaler.Options
 
 // PluginProcesses runs fleeting plugins as processes of their own.
@@ -26,6 +24,5 @@ type PluginProcesses = autoscaler.Processes
 func NewProvider(inner *docker.Provider, o Options) *Provider {
 	o.Name = Name
 	o.Inner = inner
-	o.Unusable = helperdocker.IsConnectionFailed
 	return autoscaler.NewProvider(o)
 }

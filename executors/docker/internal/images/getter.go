@@ -74,6 +74,10 @@ func (g *Getter) Get(ctx context.Context, log Log, request Request) (Image, erro
 		if ctx.Err() != nil {
 			return Image{}, context.Cause(ctx)
 		}
+		if docker.IsConnectionFailed(err) {
+			// It says nothing about the image: another try, on a machine that answers, may have it.
+			return Image{}, fmt.Errorf("getting image %q: %w", request.Name, err)
+		}
 		last = redactedError{err}
 		log.Warn("Failed to pull image with policy %q: %v", policy, last)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -172,6 +173,17 @@ func TestFailuresHaveTheirReason(t *testing.T) {
 			require.Equal(t, want, common.ReasonOf(err), text)
 		})
 	}
+}
+
+func TestAnEngineThatCannotBeReachedIsNoFaultOfTheImage(t *testing.T) {
+	e := &engine{pull: func(context.Context, docker.Pull, func(docker.Progress)) error {
+		return client.ErrorConnectionFailed("unix:///var/run/docker.sock")
+	}}
+	_, err := getter(e).Get(t.Context(), &notes{}, Request{Name: "app", Policies: []Policy{Always, IfNotPresent}})
+	require.True(t, docker.IsConnectionFailed(err))
+	var classified *common.BuildError
+	require.NotErrorAs(t, err, &classified)
+	require.EqualValues(t, 1, e.pulls.Load(), "other policies ask the same engine")
 }
 
 func TestAnImageThatMustBeHereAndIsNotIsASystemFailure(t *testing.T) {
