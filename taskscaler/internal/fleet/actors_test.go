@@ -45,11 +45,12 @@ type owner struct {
 
 // dice turns one drawn number after the other into evenly distributed choices.
 type dice struct {
-	t *rapid.T
+	t       *rapid.T
+	numbers *rapid.Generator[uint32]
 }
 
 func (d *dice) n(sides int) int {
-	x := uint64(rapid.Uint32().Draw(d.t, "dice"))
+	x := uint64(d.numbers.Draw(d.t, "dice"))
 	x = (x + 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
 	x ^= x >> 31
 	return int((x >> 7) % uint64(sides))

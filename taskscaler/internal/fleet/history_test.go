@@ -17,8 +17,9 @@ import (
 //
 // The number of histories is set with the flag -rapid.checks.
 func TestSafetyOverRandomHistories(t *testing.T) {
+	numbers := rapid.Uint32()
 	rapid.Check(t, func(t *rapid.T) {
-		d := &dice{t}
+		d := &dice{t, numbers}
 		w := newWorld(t, d)
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			w.now = w.now.Add(time.Duration(d.n(20)) * 250 * time.Millisecond)

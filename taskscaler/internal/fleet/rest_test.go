@@ -1,8 +1,6 @@
 package fleet
 
-import (
-	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
-)
+import "time"
 
 // comesToRest lets everything that is under way end and checks that the fleet settles.
 func (w *world) comesToRest() {
