@@ -56,7 +56,9 @@ func (e *executor) runBuild(ctx context.Context, stage common.Stage) error {
 func (e *executor) runBuildOnce(ctx context.Context, stage common.Stage) (string, error) {
 	p, err := e.startBuild(ctx)
 	if err != nil {
-		return e.build.id, e.startError(ctx, err)
+		id := e.build.id
+		e.discardBuild(ctx)
+		return id, e.startError(ctx, err)
 	}
 	defer p.close()
 	e.giveOwnership(ctx)
@@ -117,6 +119,20 @@ func (e *executor) takeAhead(ctx context.Context) error {
 	<-ahead.done
 	e.build.id = ahead.value.id
 	return ahead.value.err
+}
+
+// discardBuild removes a container whose start failed or was given up. It may run all the same, with its
+// input at an end, and must not be taken for one that ran a later stage's script.
+func (e *executor) discardBuild(ctx context.Context) {
+	if e.build.id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	if err := e.engine.ContainerRemove(ctx, e.build.id, !e.plan.KeepVolumes); err != nil && !docker.IsNotFound(err) {
+		e.log.WithError(err).Warning("removing a container that did not start failed; it is tried again at the end of the job")
+	}
+	e.build.id = ""
 }
 
 func (e *executor) createBuild(ctx context.Context) error {

@@ -322,6 +322,21 @@ func TestAContainerThatIsGoneBeforeItsFirstUseIsMadeAnew(t *testing.T) {
 	require.NoError(t, r.Cleanup(t.Context()))
 }
 
+func TestAContainerWhoseStartFailedIsNotTakenForTheNextStage(t *testing.T) {
+	engine := has(newFakeEngine(shell), "ruby:3")
+	r := rehearse(t, engine, nil)
+	require.NoError(t, r.Prepare(t.Context()))
+	engine.fail["start build"] = context.DeadlineExceeded
+	require.ErrorIs(t, r.script(t.Context(), "exit 0\n"), context.DeadlineExceeded)
+	delete(engine.fail, "start build")
+	require.NoError(t, r.script(t.Context(), "after\nexit 0\n"))
+	require.NoError(t, r.Cleanup(t.Context()))
+	require.Equal(t, []string{
+		"inspect image ruby:3", "create build", "start build", "remove build",
+		"create build", "start build", "remove build", "remove volume",
+	}, engine.log())
+}
+
 func TestAHelperThatIsGoneIsMadeAnewAsOftenAsTheJobAllows(t *testing.T) {
 	for attempts, works := range map[int]bool{1: false, 2: true} {
 		engine := has(newFakeEngine(shell), "ruby:3", helperName)

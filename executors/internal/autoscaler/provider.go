@@ -33,6 +33,10 @@ type Inner interface {
 
 	// Warm gets a machine ready for jobs of the entry ahead of the first one. Its failure fails no job.
 	Warm(ctx context.Context, runner *config.Runner, env executors.Environment) error
+
+	// Unusable says whether an error of an executor's Connect means that nothing on the machine can
+	// run jobs, as when its engine has stopped.
+	Unusable(err error) bool
 }
 
 // Options say what a Provider needs.
@@ -44,9 +48,6 @@ type Options struct {
 	Plugins PluginLauncher
 	// Connect opens the connection to an instance.
 	Connect Connector
-	// Unusable says whether an error of the wrapped executor's Connect means that nothing on the
-	// machine can run jobs, as when its engine has stopped. Nil: none does.
-	Unusable func(error) bool
 	Log     logrus.FieldLogger
 	// Metrics takes the metrics of fleets, which exist once a runner entry asked for its first job.
 	Metrics prometheus.Registerer

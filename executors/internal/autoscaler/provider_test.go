@@ -66,7 +66,6 @@ func newFleet(t *testing.T, max int) *fleet {
 	f.provider = autoscaler.NewProvider(autoscaler.Options{
 		Name: "fake-autoscaler", Inner: f, Plugins: f, Connect: f.dial, Log: log,
 		Metrics: prometheus.NewRegistry(), StateDir: t.TempDir(),
-		Unusable: func(err error) bool { return errors.Is(err, errEngineStopped) },
 	})
 	t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
@@ -145,6 +144,7 @@ func (c *client) Err() error                                      { return c.err
 
 func (f *fleet) Features() spec.Features { return spec.Features{Image: true} }
 func (f *fleet) DefaultShell() string    { return "bash" }
+func (f *fleet) Unusable(err error) bool { return errors.Is(err, errEngineStopped) }
 func (f *fleet) Warm(ctx context.Context, _ *config.Runner, env executors.Environment) error {
 	f.mu.Lock()
 	f.warmed = append(f.warmed, env.ID())

@@ -186,7 +186,7 @@ func (s *slot) dead(err error) bool {
 	if s.unreachable || errors.Is(err, taskscaler.ErrInstanceUnexpectedlyRemoved) {
 		return true
 	}
-	if unusable := s.fleet.options.Unusable; unusable == nil || !unusable(err) {
+	if !s.fleet.options.Inner.Unusable(err) {
 		return false
 	}
 	s.unusable++

@@ -130,7 +130,7 @@ func (g *Getter) inspect(ctx context.Context, request Request) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return fromInspect(answer), nil
+	return fromInspect(request.Name, answer), nil
 }
 
 func (g *Getter) pull(ctx context.Context, log Log, request Request) error {

@@ -175,6 +175,21 @@ func TestFailuresHaveTheirReason(t *testing.T) {
 	}
 }
 
+func TestTheDigestIsThatOfTheNameThatWasAskedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		digests []string
+		want    string
+	}{
+		"app":                        {[]string{"registry.example.com/team/app@sha256:a", "app@sha256:b"}, "app@sha256:b"},
+		"registry.example.com/x:1":   {[]string{"x@sha256:a", "registry.example.com/x@sha256:b"}, "registry.example.com/x@sha256:b"},
+		"docker.io/library/app":      {[]string{"registry.example.com/app@sha256:a"}, ""},
+		"sha256:0123456789012345678": {[]string{"app@sha256:a"}, ""},
+	} {
+		found := fromInspect(name, image.InspectResponse{ID: "sha256:id", RepoDigests: test.digests})
+		require.Equal(t, test.want, found.Digest, name)
+	}
+}
+
 func TestAnEngineThatCannotBeReachedIsNoFaultOfTheImage(t *testing.T) {
 	e := &engine{pull: func(context.Context, docker.Pull, func(docker.Progress)) error {
 		return client.ErrorConnectionFailed("unix:///var/run/docker.sock")

@@ -42,7 +42,8 @@ func ValidName(name string) bool {
 // Image is an image on an engine.
 type Image struct {
 	ID string
-	// Digest is the first of its names with a digest, empty for an image that came from no registry.
+	// Digest is the name it was asked for by, with a digest; empty for an image that did not come from
+	// that registry.
 	Digest string
 	// User, Env and Ports are those of its configuration.
 	User  string
@@ -67,10 +68,14 @@ func IsRoot(user string) bool {
 	return name == "" || name == "0" || name == "root"
 }
 
-func fromInspect(answer image.InspectResponse) Image {
+func fromInspect(name string, answer image.InspectResponse) Image {
 	found := Image{ID: answer.ID}
-	if len(answer.RepoDigests) > 0 {
-		found.Digest = answer.RepoDigests[0]
+	for _, digest := range answer.RepoDigests {
+		// Under other names the image is somebody else's, who may remove them at any time.
+		if repositoryPath(digest) == repositoryPath(name) {
+			found.Digest = digest
+			break
+		}
 	}
 	if answer.Config != nil {
 		found.User = answer.Config.User
