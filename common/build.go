@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -331,42 +330,6 @@ func (b *Build) finish(r Result) {
 		entry.WithFields(logrus.Fields{"failure_reason": string(r.Reason), "exit_code": r.ExitCode}).Warning(text)
 	}
 	_ = b.job.Log.Close()
-}
-
-// header says who runs the job.
-func (b *Build) header() {
-	log := b.job.Log
-	log.Print("Running with %s %s (%s)", b.options.Version.Name, b.options.Version.Version, b.options.Version.Revision)
-	log.Print("  on %s %s, system ID: %s", b.job.Runner.Name, b.job.Runner.ShortToken(), b.job.Runner.SystemID)
-	var changed []byte
-	for _, flag := range b.job.Flags.Changed() {
-		if changed != nil {
-			changed = append(changed, ", "...)
-		}
-		changed = fmt.Appendf(changed, "%s:%t", flag.Name, flag.On)
-	}
-	if changed != nil {
-		log.Print("  feature flags: %s", changed)
-	}
-	if policy := b.job.Spec.Policy; policy.ExecutionPolicyJob {
-		log.Print("  policy: %s", policy.Name)
-		log.Print("  %s", userVariables(policy))
-	}
-}
-
-// userVariables says what becomes of the variables that users defined, in a job of a policy.
-func userVariables(policy spec.PolicyOptions) string {
-	text := "policy variables take precedence over user-defined variables"
-	if allowed := policy.VariablesOverrideAllowed; allowed != nil {
-		text = "user-defined variables are ignored"
-		if *allowed {
-			text = "user-defined variables are allowed"
-		}
-	}
-	if len(policy.VariablesOverrideException) > 0 {
-		text += ", except: " + strings.Join(policy.VariablesOverrideException, ", ")
-	}
-	return text
 }
 
 func (b *Build) setState(state State) {

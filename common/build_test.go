@@ -56,12 +56,14 @@ type machine struct {
 	helper  chan struct{}
 	lost    chan error
 	scripts map[string]string
+	// shell is bash unless it is named.
+	shell string
 }
 
 func newMachine() *machine {
 	return &machine{
 		on: map[string]func(context.Context, common.Stage) error{}, plans: map[string]*plan.Plan{},
-		lost: make(chan error, 1), scripts: map[string]string{},
+		lost: make(chan error, 1), scripts: map[string]string{}, shell: "bash",
 	}
 }
 
@@ -104,7 +106,7 @@ func (m *machine) Release() {}
 type executor struct{ machine *machine }
 
 func (e *executor) Connect(ctx context.Context) (common.Machine, error) {
-	return common.Machine{OS: "linux", Shell: "bash", Hostname: "host-1", BuildsDir: "/builds", CacheDir: "/cache"},
+	return common.Machine{OS: "linux", Shell: e.machine.shell, Hostname: "host-1", BuildsDir: "/builds", CacheDir: "/cache"},
 		e.machine.do(ctx, "connect", common.Stage{})
 }
 
@@ -145,13 +147,20 @@ func fullJob() *spec.Job {
 }
 
 func newBuild(job *spec.Job, m *machine, t *trace) *common.Build {
+	return newBuildOf(job, m, t, func(*common.BuildOptions) {})
+}
+
+// newBuildOf returns a build whose options a test changed.
+func newBuildOf(job *spec.Job, m *machine, t *trace, change func(*common.BuildOptions)) *common.Build {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return common.NewBuild(common.BuildOptions{
+	options := common.BuildOptions{
 		Job: job, Slot: m, Trace: t, Log: log, Hostname: "manager",
 		Runner:  &config.Runner{Name: "r", Token: "glrt-t1_abcdefghijk", URL: "https://gitlab.example.com", Executor: "docker-autoscaler", SystemID: "s_0123456789ab"},
 		Version: version.Info{Name: "gitlab-runner", Version: "1.2.3", Revision: "abcd", OS: "linux", Arch: "amd64"},
-	})
+	}
+	change(&options)
+	return common.NewBuild(options)
 }
 
 var wholeJob = []string{

@@ -2,6 +2,7 @@ package common
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -197,8 +198,7 @@ func unsupportedOptions(kind string, options spec.ExecutorOpts) error {
 	}
 	of, _, nested := strings.Cut(options.Unsupported[0], ".")
 	if !nested {
-		return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are [docker kubernetes]",
-			kind, options.Unsupported, "executor_opts"))
+		return unsupportedOption(kind, "executor_opts", options.Unsupported, "docker kubernetes")
 	}
 	var names []string
 	for _, option := range options.Unsupported {
@@ -206,11 +206,16 @@ func unsupportedOptions(kind string, options spec.ExecutorOpts) error {
 			names = append(names, name)
 		}
 	}
-	known := "[platform user]"
+	known := "platform user"
 	if of != "docker" {
-		known = "[user]"
+		known = "user"
 	}
-	return unsupported(fmt.Errorf("Unsupported %q options %v for %q; supported options are %s", kind, names, of+" executor", known))
+	return unsupportedOption(kind, of+" executor", names, known)
+}
+
+func unsupportedOption(kind, of string, names []string, known string) error {
+	text := fmt.Sprintf("Unsupported %q options %v for %q; supported options are [%s]", kind, names, of, known)
+	return unsupported(errors.New(text))
 }
 
 // expandInputs puts the job's inputs into the places of the payload that ask for them.

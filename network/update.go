@@ -105,6 +105,13 @@ func (c *Client) UpdateJob(ctx context.Context, runner *config.Runner, job JobRe
 	log := c.jobLog(runner, job, a).WithFields(logrus.Fields{"state": update.State, "checksum": update.Checksum, "bytesize": update.Size})
 	const message = "Submitting job to coordinator... "
 	switch result.State {
+	case UpdateAborted:
+		if a.status == http.StatusOK && update.State != JobRunning {
+			// The job is over for the server because this update says so.
+			log.Info(message + "ok")
+			break
+		}
+		log.WithError(a.err).Warn(message + "aborted")
 	case UpdateSucceeded:
 		if update.State == JobRunning {
 			log.Debug("Updating job... ok")
@@ -115,8 +122,6 @@ func (c *Client) UpdateJob(ctx context.Context, runner *config.Runner, job JobRe
 		log.Info(message + "accepted, but not yet completed")
 	case UpdateLogMismatch:
 		log.WithError(a.err).Warn(message + "job log validation failed")
-	case UpdateAborted:
-		log.WithError(a.err).Warn(message + "aborted")
 	default:
 		log.WithError(a.err).Warn(message + "failed")
 	}

@@ -23,9 +23,6 @@ func Bash(s Script) string {
 	out.WriteString("#!/usr/bin/env bash\n")
 	// A shell that is told to end must not go on to print the text it was still to read.
 	out.WriteString("trap 'exit 1' TERM\n")
-	if s.Trace {
-		out.WriteString("set -o xtrace\n")
-	}
 	out.WriteString("if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi\n")
 	out.WriteString("set -o errexit\nset +o noclobber\n")
 	// The body is one quoted word: it cannot read the rest of standard input as data, and a syntax
@@ -42,6 +39,10 @@ func Quote(text string) string {
 func bashBody(s Script) string {
 	var out strings.Builder
 	b := bashWriter{out: &out, script: s}
+	if s.Trace {
+		// Only from here on: outside, the shell would show the whole body as one word.
+		out.WriteString("set -o xtrace\n")
+	}
 	b.environment()
 	if s.Dir != "" {
 		b.directory(s.Dir)

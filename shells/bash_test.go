@@ -144,6 +144,40 @@ func TestBashHandsFilesAndEnvironmentToLaterStages(t *testing.T) {
 	}
 }
 
+func TestBashTracesCommandsAndNotTheScriptAsAWhole(t *testing.T) {
+	script := shells.Bash(shells.Script{
+		Trace: true, Variables: []shells.Variable{{Key: "TRACED", Value: "once"}},
+		Blocks: []shells.Block{{Silent: true, Commands: []string{"echo $TRACED"}}},
+	})
+	for shell, argv := range interpreters(t) {
+		t.Run(shell, func(t *testing.T) {
+			stdout, stderr, code := run(t, argv, script)
+			require.Zero(t, code, stderr)
+			require.Equal(t, "once\n", stdout)
+			require.Regexp(t, `\A(\++ export '?TRACED=once'?\n)(\++ TRACED=once\n)?(\++ echo once\n)\z`, stderr)
+		})
+	}
+}
+
+func TestBashReadsOnlyAssignmentsOfTheEnvironmentFile(t *testing.T) {
+	for shell, argv := range interpreters(t) {
+		t.Run(shell, func(t *testing.T) {
+			tmp := t.TempDir()
+			content := "GOOD=a = b 'c'\n\nno assignment\nnot a name=x\n1ST=x\n=x\n$(touch pwned)=x\nLAST=$HOME `x`"
+			require.NoError(t, os.WriteFile(filepath.Join(tmp, shells.EnvFile), []byte(content), 0o600))
+			script := shells.Script{TmpDir: tmp, Dir: tmp, Blocks: []shells.Block{{Silent: true, Commands: []string{`echo "$GOOD|$LAST"`, "ls"}}}}
+			stdout, stderr, code := run(t, argv, shells.Bash(script))
+			require.Zero(t, code, stderr)
+			require.Equal(t, "a = b 'c'|$HOME `x`\n"+shells.EnvFile+"\n", stdout)
+
+			script.FreshEnv = true
+			stdout, stderr, code = run(t, argv, shells.Bash(script))
+			require.Zero(t, code, stderr)
+			require.Equal(t, "|\n"+shells.EnvFile+"\n", stdout)
+		})
+	}
+}
+
 func TestBashSectionsFoldTheTextOfLongCommands(t *testing.T) {
 	script := shells.Bash(shells.Script{Sections: true, Blocks: []shells.Block{{Name: "script_step", Commands: []string{"echo one\necho two"}}}})
 	stdout, stderr, code := run(t, interpreters(t)["bash"], script)

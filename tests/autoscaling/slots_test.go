@@ -18,7 +18,7 @@ func TestSlotsHaveCgroupsAndCacheVolumesOfTheirOwn(t *testing.T) {
 	s := newStage(t, patience)
 	gate := s.newGate()
 	const slots = 3
-	s.start(s.Text(s.config(rig.Config{IdleCount: slots, Capacity: slots, Keys: "  use_slot_cgroups = true"})))
+	s.start(s.Text(s.config(rig.Config{IdleCount: slots, Capacity: slots, Keys: "  use_slot_cgroups = true", Docker: `    volumes = ["/cache"]`})))
 	var jobs []*coordinator.Job
 	for range slots {
 		jobs = append(jobs, s.enqueue(coordinator.JobSpec{Script: []string{

@@ -138,11 +138,11 @@ func (s *stage) config(c rig.Config) rig.Config {
 }
 
 // start writes a configuration and starts a manager on it.
-func (s *stage) start(text string) {
+func (s *stage) start(text string, args ...string) {
 	s.Helper()
 	require.NoError(s, s.WriteConfig(text))
 	var err error
-	s.manager, err = s.Start()
+	s.manager, err = s.Start(args...)
 	require.NoError(s, err)
 }
 
@@ -233,11 +233,11 @@ func (s *stage) eventually(limit time.Duration, condition func() bool, format st
 }
 
 // awaitLog waits for an entry of the manager's log with the texts.
-func (s *stage) awaitLog(texts ...string) {
+func (s *stage) awaitLog(texts ...string) rig.Entry {
 	s.Helper()
 	ctx, stop := context.WithTimeout(s.ctx, 2*soon)
 	defer stop()
-	_, err := s.manager.Await(ctx, func(e rig.Entry) bool {
+	entry, err := s.manager.Await(ctx, func(e rig.Entry) bool {
 		whole := fmt.Sprint(e)
 		for _, text := range texts {
 			if !strings.Contains(whole, text) {
@@ -247,6 +247,7 @@ func (s *stage) awaitLog(texts ...string) {
 		return true
 	})
 	require.NoError(s, err, "no entry with %q", texts)
+	return entry
 }
 
 // logged is how many entries of the manager's log have a message.

@@ -29,7 +29,7 @@ var replacements = []struct {
 	{regexp.MustCompile(`(correlation_id|id|token)=\w+`), "$1=ID"},
 	{regexp.MustCompile(`(concurrent-\d+)-[0-9a-f]{16}-`), "$1-SUFFIX-"},
 	{regexp.MustCompile(`(eval: line) \d+`), "$1 NUMBER"},
-	{regexp.MustCompile(`\d+m\d+s that are left`), "TIME that are left"},
+	{regexp.MustCompile(`(\d+h)?(\d+m)?\d+s that are left`), "TIME that are left"},
 }
 
 var prefixForm = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z ([0-9a-f]{2}[OE])([ +])`)

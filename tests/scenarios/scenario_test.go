@@ -71,13 +71,13 @@ type cache struct {
 }
 
 type outcome struct {
-	State     coordinator.State `yaml:"state"`
-	Reason    string            `yaml:"reason"`
-	ExitCode  int               `yaml:"exit_code"`
+	State    coordinator.State `yaml:"state"`
+	Reason   string            `yaml:"reason"`
+	ExitCode int               `yaml:"exit_code"`
 	// Log has texts that the log contains, where the whole of it differs from run to run. There is no
 	// file of such a log.
-	Log []string `yaml:"log"`
-	Artifacts []string          `yaml:"artifacts"` // types that are uploaded
+	Log       []string `yaml:"log"`
+	Artifacts []string `yaml:"artifacts"` // types that are uploaded
 }
 
 func readScenarios(t *testing.T) []*scenario {

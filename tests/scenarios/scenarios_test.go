@@ -29,7 +29,7 @@ func TestScenarios(t *testing.T) {
 	require.NoError(t, err)
 	all := readScenarios(t)
 	var config strings.Builder
-	config.WriteString("concurrent = 6\ncheck_interval = 1\nshutdown_timeout = 60\n\n")
+	config.WriteString("concurrent = 10\ncheck_interval = 1\nshutdown_timeout = 60\n\n")
 	for i, s := range all {
 		token := r.Coordinator.AddRunner(coordinator.RunnerSpec{Tags: []string{s.name}})
 		config.WriteString(r.Entry(rig.Config{
@@ -63,35 +63,73 @@ func TestScenarios(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("all", func(t *testing.T) {
-		for _, s := range all {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				s.run(ctx, t, r.Coordinator)
-			})
-		}
-	})
+	played := make([]chan result, len(all))
+	for i, s := range all {
+		played[i] = make(chan result, 1)
+		go func() { played[i] <- s.play(ctx, r.Coordinator) }()
+	}
+	for i, s := range all {
+		t.Run(s.name, func(t *testing.T) { s.judge(t, <-played[i]) })
+	}
 }
 
-func (s *scenario) run(ctx context.Context, t *testing.T, c *coordinator.Coordinator) {
+// result is what became of the jobs of a scenario.
+type result struct {
+	records []coordinator.Record
+	tokens  []string
+	err     error
+}
+
+// play runs the jobs one after the other.
+func (s *scenario) play(ctx context.Context, c *coordinator.Coordinator) result {
+	var out result
+	for _, one := range s.Jobs {
+		record, token, err := one.play(ctx, c, s)
+		if err != nil {
+			out.err = err
+			return out
+		}
+		out.records, out.tokens = append(out.records, record), append(out.tokens, token)
+	}
+	return out
+}
+
+func (j job) play(ctx context.Context, c *coordinator.Coordinator, s *scenario) (coordinator.Record, string, error) {
+	handed, err := c.Enqueue(j.spec(s))
+	if err != nil {
+		return coordinator.Record{}, "", err
+	}
+	for _, act := range []struct {
+		text     string
+		graceful bool
+	}{{j.Cancel, true}, {j.Abort, false}} {
+		if act.text == "" {
+			continue
+		}
+		if err := handed.WaitTrace(ctx, act.text); err != nil {
+			return coordinator.Record{}, "", err
+		}
+		handed.Cancel(act.graceful)
+	}
+	if err := handed.Wait(ctx); err != nil {
+		return coordinator.Record{}, "", fmt.Errorf("%w\n%s", err, handed.Trace())
+	}
+	return handed.Record(), handed.Token(), nil
+}
+
+func (s *scenario) judge(t *testing.T, played result) {
+	require.NoError(t, played.err)
 	var log strings.Builder
 	for i, one := range s.Jobs {
+		record := played.records[i]
 		if i > 0 {
 			log.WriteString("\n")
 		}
-		handed, err := c.Enqueue(one.spec(s))
-		require.NoError(t, err)
-		for _, act := range []struct {
-			text     string
-			graceful bool
-		}{{one.Cancel, true}, {one.Abort, false}} {
-			if act.text != "" {
-				require.NoError(t, handed.WaitTrace(ctx, act.text))
-				handed.Cancel(act.graceful)
-			}
-		}
-		require.NoError(t, handed.Wait(ctx))
-		record := handed.Record()
+		assert.Equal(t, one.Want.State, record.State, "state of job %d\n%s", i+1, record.Trace)
+		assert.Equal(t, one.Want.Reason, record.FailureReason, "failure reason of job %d", i+1)
+		assert.Equal(t, one.Want.ExitCode, record.ExitCode, "exit code of job %d", i+1)
+		assert.Equal(t, one.Want.Artifacts, types(record), "artifacts of job %d", i+1)
+		assert.NotContains(t, string(record.Trace), played.tokens[i], "the job token is in the log")
 		text := normal(record.Trace)
 		for _, part := range one.Want.Log {
 			assert.Contains(t, text, part)
@@ -99,12 +137,6 @@ func (s *scenario) run(ctx context.Context, t *testing.T, c *coordinator.Coordin
 		if one.Want.Log == nil {
 			log.WriteString(text)
 		}
-
-		assert.Equal(t, one.Want.State, record.State, "state of job %d\n%s", i+1, record.Trace)
-		assert.Equal(t, one.Want.Reason, record.FailureReason, "failure reason of job %d", i+1)
-		assert.Equal(t, one.Want.ExitCode, record.ExitCode, "exit code of job %d", i+1)
-		assert.Equal(t, one.Want.Artifacts, types(record), "artifacts of job %d", i+1)
-		assert.NotContains(t, string(record.Trace), handed.Token(), "the job token is in the log")
 	}
 	if log.Len() == 0 {
 		return

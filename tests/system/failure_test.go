@@ -78,7 +78,7 @@ func TestWrongKeyIsToldInTheRunnerLogAndInTheJobLog(t *testing.T) {
 	s.start(s.autoscaled(rig.Config{
 		Connector: "      use_static_credentials = true\n      username = \"root\"\n      key_path = \"" + s.file("foreign-key", newKey(t), 0o600) + "\"\n",
 		// Without idle instances jobs are taken before there is an instance, and wait for it.
-		Autoscaler:  `    instance_acquire_timeout = "5s"`,
+		Autoscaler:  `    instance_acquire_timeout = "3s"`,
 		DialTimeout: 3 * time.Second,
 	}))
 
@@ -89,7 +89,7 @@ func TestWrongKeyIsToldInTheRunnerLogAndInTheJobLog(t *testing.T) {
 	record := s.ended(job)
 	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
 	log := plain(record)
-	require.Contains(t, log, "unable to acquire instance within the configured timeout of 5s: context deadline exceeded")
+	require.Contains(t, log, "unable to acquire instance within the configured timeout of 3s: context deadline exceeded")
 	require.Contains(t, log, "unable to authenticate", "the job log does not say why there was no instance")
 	require.LessOrEqual(t, s.fleet.Most(), 1)
 }
@@ -99,7 +99,7 @@ func TestInstanceWhoseEngineDoesNotStartIsToldInTheRunnerLog(t *testing.T) {
 	s := newStage(t, coordinator.Config{})
 	s.start(s.autoscaled(rig.Config{
 		Plugin:     "      engine_config = { no-such-option = true }",
-		Autoscaler: `    instance_acquire_timeout = "5s"`,
+		Autoscaler: `    instance_acquire_timeout = "3s"`,
 	}))
 	job := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
 	entry := s.awaitLog("error", "an instance failed to boot")
@@ -107,7 +107,7 @@ func TestInstanceWhoseEngineDoesNotStartIsToldInTheRunnerLog(t *testing.T) {
 	require.NotEmpty(t, entry.Text("instance"))
 	record := s.ended(job)
 	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
-	require.Contains(t, plain(record), "unable to acquire instance within the configured timeout of 5s: context deadline exceeded")
+	require.Contains(t, plain(record), "unable to acquire instance within the configured timeout of 3s: context deadline exceeded")
 	require.LessOrEqual(t, s.fleet.Most(), 1)
 }
 

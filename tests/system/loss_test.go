@@ -56,6 +56,19 @@ func TestInstanceKilledWhileIdleIsReplaced(t *testing.T) {
 	require.NotContains(t, string(record.Trace), "Preparation failed")
 }
 
+func TestIdleInstanceWhoseEngineStoppedFailsNoJob(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	s.start(s.autoscaled(rig.Config{Capacity: 1, IdleCount: 1}))
+	s.succeeds(coordinator.JobSpec{Name: "before"})
+	instance := s.instance()
+	s.inInstance(instance, "mv", "/var/run/docker.sock", "/var/run/elsewhere.sock")
+
+	record := s.succeeds(coordinator.JobSpec{Name: "after"})
+	require.Contains(t, plain(record), instance, "the job log does not name the instance that was given up")
+	require.Contains(t, s.destroyed(), instance, "an instance that cannot be used was kept")
+}
+
 func TestJobOutlivesItsPlugin(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})

@@ -1,0 +1,188 @@
+package common_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
+	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+)
+
+func TestInputsReachTheScriptOnlyIfTheFlagIsOn(t *testing.T) {
+	for flag, want := range map[string]string{"true": "make prod", "false": "make ${{ job.inputs.env }}"} {
+		m, tr := newMachine(), &trace{}
+		job := with(fullJob(), "FF_ENABLE_JOB_INPUTS_INTERPOLATION", flag)
+		job.Steps[0].Script = []string{"make ${{ job.inputs.env }}"}
+		job.Inputs = []spec.Input{{Key: "env", Value: spec.InputValue{Type: "string", Content: json.RawMessage(`"prod"`)}}}
+		require.NoError(t, newBuild(job, m, tr).Run(context.Background()).Err)
+		require.Contains(t, m.scripts["step_script"], "\n"+want+"\n")
+	}
+}
+
+func TestATemplateWithoutSenseFailsTheJobBeforeAnythingIsMade(t *testing.T) {
+	m, tr := newMachine(), &trace{}
+	job := fullJob()
+	job.Cache[0].Key = "${{ job.inputs.nobody }}"
+	job.Inputs = []spec.Input{{Key: "env", Value: spec.InputValue{Type: "string", Content: json.RawMessage(`"prod"`)}}}
+	result := newBuild(job, m, tr).Run(context.Background())
+	require.Equal(t, common.RunnerConfigurationError, result.Reason)
+	require.Empty(t, m.done())
+	require.Contains(t, tr.String(), `failed to interpolate job inputs: cache[0].key: ${{ job.inputs.nobody }}: there is no input "nobody"; the job has env`)
+}
+
+func TestUnsupportedOptionsAreNamed(t *testing.T) {
+	for options, want := range map[string]string{
+		`{"docker":{"colour":"blue","user":"x"}}`: `Unsupported "image" options [colour] for "docker executor"; supported options are [platform user]`,
+		`{"kubernetes":{"colour":"blue"}}`:        `Unsupported "image" options [colour] for "kubernetes executor"; supported options are [user]`,
+		`{"podman":{}}`:                           `Unsupported "image" options [podman] for "executor_opts"; supported options are [docker kubernetes]`,
+	} {
+		job := fullJob()
+		job.Image = &spec.Image{Name: "x"}
+		require.NoError(t, json.Unmarshal([]byte(options), &job.Image.ExecutorOpts))
+		result := newBuild(job, newMachine(), &trace{}).Run(context.Background())
+		require.EqualError(t, result.Err, want)
+		require.Equal(t, 3, result.ExitCode)
+	}
+}
+
+func TestTheHeaderTellsOfAPolicy(t *testing.T) {
+	yes, no := true, false
+	for allowed, want := range map[*bool]string{
+		nil:  "policy variables take precedence over user-defined variables",
+		&yes: "user-defined variables are allowed, except: A, B", &no: "user-defined variables are ignored, except: A, B",
+	} {
+		job, tr := fullJob(), &trace{}
+		job.Policy = spec.PolicyOptions{ExecutionPolicyJob: true, Name: "scan all", VariablesOverrideAllowed: allowed}
+		if allowed != nil {
+			job.Policy.VariablesOverrideException = []string{"A", "B"}
+		}
+		newBuild(job, newMachine(), tr).Run(context.Background())
+		require.Contains(t, tr.String(), "\x1b[0K  policy: scan all\x1b[0;m\n\x1b[0K  "+want+"\x1b[0;m\n")
+	}
+}
+
+func TestTheProjectsDirectory(t *testing.T) {
+	for path, want := range map[string]string{
+		"$CI_BUILDS_DIR/a/../b": "/builds/b", "/builds/c": "/builds/c",
+		"/builds": "", "$CI_BUILDS_DIR/../etc": "", "/buildsx": "", "relative": "",
+	} {
+		m := newMachine()
+		result := newBuild(with(fullJob(), "GIT_CLONE_PATH", path), m, &trace{}).Run(context.Background())
+		if want == "" {
+			require.Equal(t, common.RunnerConfigurationError, result.Reason, path)
+			continue
+		}
+		require.NoError(t, result.Err, path)
+		require.Equal(t, want, m.plans["get_sources"].ProjectDir)
+		require.Equal(t, want+".tmp", m.plans["get_sources"].TmpDir)
+	}
+}
+
+func TestValuesThatAreOnlyKnownOnTheMachineAreMaskedToo(t *testing.T) {
+	m, tr := newMachine(), &trace{}
+	m.on["step_script"] = func(_ context.Context, s common.Stage) error {
+		_, err := fmt.Fprintln(s.Stdout, "in /builds/grp/app/hidden and hunter2hunter2 with glcbt-job")
+		return err
+	}
+	m.on["after_script"] = func(context.Context, common.Stage) error {
+		return fmt.Errorf("no file /builds/grp/app/hidden/x")
+	}
+	job := fullJob()
+	job.Variables = append(job.Variables, spec.Variable{Key: "PLACE", Value: "$CI_PROJECT_DIR/hidden", Masked: true})
+	require.NoError(t, newBuild(job, m, tr).Run(context.Background()).Err)
+	require.Contains(t, tr.String(), "in [MASKED] and [MASKED] with [MASKED]\n")
+	require.Contains(t, tr.String(), "unaffected: no file [MASKED]/x")
+}
+
+func TestCacheKeys(t *testing.T) {
+	type want struct{ names, warnings []string }
+	tests := map[string]struct {
+		key, fallback string
+		hashed        bool
+		want          want
+	}{
+		"the job and its branch stand in, as they are": {want: want{names: []string{"unit/feature-$HOME"}}},
+		"a file variable is its path":                  {key: "k-$FILE", want: want{names: []string{"k-/builds/grp/app.tmp/FILE"}}},
+		"a fallback":                                   {key: "k", fallback: "f", want: want{names: []string{"k", "f"}}},
+		"a protected fallback":                         {key: "k", fallback: "f-protected. ", want: want{names: []string{"k"}, warnings: []string{`CACHE_FALLBACK_KEY "f-protected. " is not allowed: it ends in -protected`}}},
+		"a fallback that becomes a protected one":      {key: "k", fallback: "f-protected/.", want: want{names: []string{"k"}, warnings: []string{`CACHE_FALLBACK_KEY "f-protected/." is not allowed: it ends in -protected`}}},
+		"a hashed fallback keeps its characters":       {key: "k", fallback: "f-protected/.", hashed: true, want: want{names: []string{"k", "f-protected/."}}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			job := with(fullJob(), "CACHE_FALLBACK_KEY", test.fallback, "FF_HASH_CACHE_KEYS", fmt.Sprint(test.hashed))
+			job.Git.Ref = "feature-$HOME"
+			job.Variables = append(job.Variables, spec.Variable{Key: "FILE", Value: "content", File: true})
+			job.Cache[0].Key = test.key
+			require.NoError(t, newBuild(job, m, &trace{}).Run(context.Background()).Err)
+			restore := m.plans["restore_cache"].RestoreCaches[0]
+			var names []string
+			for _, key := range restore.Keys {
+				names = append(names, key.Name)
+			}
+			require.Equal(t, test.want, want{names, restore.Warnings})
+		})
+	}
+}
+
+func TestAnUnknownCachePolicyIsTheJobsMistake(t *testing.T) {
+	m := newMachine()
+	job := fullJob()
+	job.Cache[0].Policy = "perhaps"
+	result := newBuild(job, m, &trace{}).Run(context.Background())
+	require.Equal(t, common.RunnerConfigurationError, result.Reason)
+	require.NotContains(t, m.done(), "step_script")
+}
+
+func TestAddressesOfTheRepository(t *testing.T) {
+	const bare, full = "https://gitlab.example.com", "https://gitlab-ci-token:glcbt-job@gitlab.example.com"
+	ssh := []string{"GIT_SUBMODULE_FORCE_HTTPS", "true", "CI_SERVER_HOST", "gitlab.example.com"}
+	tests := map[string]struct {
+		variables []string
+		clone     string
+		remote    string
+		aliases   []plan.Alias
+	}{
+		"with a token": {remote: full + "/grp/app.git", aliases: []plan.Alias{
+			{Replacement: full + "/grp/app.git", Original: bare + "/grp/app.git"}, {Replacement: full, Original: bare},
+		}},
+		"of submodules by SSH": {variables: ssh, remote: full + "/grp/app.git", aliases: []plan.Alias{
+			{Replacement: full + "/grp/app.git", Original: bare + "/grp/app.git"}, {Replacement: full, Original: bare},
+			{Replacement: full + "/", Original: "git@gitlab.example.com:"}, {Replacement: full, Original: "ssh://git@gitlab.example.com"},
+		}},
+		"without a token": {
+			variables: append(ssh, "FF_GIT_URLS_WITHOUT_TOKENS", "true"),
+			remote:    "https://gitlab-ci-token@gitlab.example.com/grp/app.git",
+			aliases: []plan.Alias{
+				{Replacement: bare + "/", Original: "git@gitlab.example.com:"}, {Replacement: bare, Original: "ssh://git@gitlab.example.com"},
+			},
+		},
+		"of an SSH clone": {clone: "ssh://git.internal/", variables: []string{"CI_PROJECT_PATH", "grp/app"}, remote: "ssh://git@git.internal/grp/app.git"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			b := newBuildOf(with(fullJob(), test.variables...), m, &trace{}, func(o *common.BuildOptions) { o.Runner.CloneURL = test.clone })
+			require.NoError(t, b.Run(context.Background()).Err)
+			sources := m.plans["get_sources"].Sources
+			require.Equal(t, test.remote, sources.RemoteURLWithCredentials)
+			require.Equal(t, test.aliases, sources.InsteadOf)
+		})
+	}
+}
+
+func TestThePowerShellOfTheMachineGetsItsLanguage(t *testing.T) {
+	for shell, want := range map[string]string{"bash": "#!/usr/bin/env bash\n", "pwsh": "#!/usr/bin/env pwsh\n& {", "powershell": "& {\n["} {
+		m := newMachine()
+		m.shell = shell
+		require.NoError(t, newBuild(fullJob(), m, &trace{}).Run(context.Background()).Err)
+		require.Contains(t, m.scripts["step_script"][:40], want)
+		require.Contains(t, m.scripts["after_script"][:40], want)
+	}
+}
