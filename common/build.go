@@ -33,9 +33,9 @@ type Trace interface {
 // RemoteCache knows where caches are kept beyond the machine of a job.
 type RemoteCache interface {
 	// Download and Upload return how an object is fetched and stored. What they return is valid for
-	// ttl at least.
+	// ttl at least. key is what the user calls the cache; it is stored beside the object.
 	Download(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error)
-	Upload(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error)
+	Upload(ctx context.Context, object, key string, ttl time.Duration) (plan.Remote, error)
 }
 
 type locateObject func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 	"unicode"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
@@ -192,7 +193,9 @@ func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, er
 		save.MaxUploadBytes = b.job.Runner.Cache.MaxUploadedArchiveSize
 	}
 	if b.options.RemoteCache != nil {
-		save.Key.Remote = b.remote(ctx, name, b.options.RemoteCache.Upload)
+		save.Key.Remote = b.remote(ctx, name, func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error) {
+			return b.options.RemoteCache.Upload(ctx, object, name.human, ttl)
+		})
 	}
 	return save, nil
 }

@@ -26,7 +26,7 @@ func TestAzureURLsAreSignedForTheirPurpose(t *testing.T) {
 		AccountName: "account", AccountKey: testAccountKey, ContainerName: "caches",
 	}}, quiet())
 	require.NoError(t, err)
-	up, err := s.UploadWithKey(t.Context(), "project/1/with blank+", "a key", time.Hour)
+	up, err := s.Upload(t.Context(), "project/1/with blank+", "a key", time.Hour)
 	require.NoError(t, err)
 	down, err := s.Download(t.Context(), "project/1/with blank+", time.Hour)
 	require.NoError(t, err)
@@ -127,7 +127,7 @@ func TestAzureKeyThatIsDeniedIsAskedForAgain(t *testing.T) {
 		return answer(r, http.StatusForbidden, `<Error><Code>AuthorizationPermissionMismatch</Code></Error>`), nil
 	})
 	for range 2 {
-		_, err := s.Upload(t.Context(), "a", time.Hour)
+		_, err := s.Upload(t.Context(), "a", "", time.Hour)
 		require.ErrorContains(t, err, "asking Azure for a user delegation key (or set AccountKey)")
 	}
 	require.Equal(t, 2, asked)

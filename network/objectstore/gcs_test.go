@@ -71,7 +71,7 @@ func TestGCSUploadsCarryTheirHeaders(t *testing.T) {
 		GCS: &config.CacheGCS{BucketName: "bucket", AccessID: testAccount, PrivateKey: testKey(t)},
 	}, quiet())
 	require.NoError(t, err)
-	up, err := s.UploadWithKey(t.Context(), "project/1/a", "a key", time.Minute)
+	up, err := s.Upload(t.Context(), "project/1/a", "a key", time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, map[string][]string{"X-Goog-Content-Length-Range": {"0,4096"}, "X-Goog-Meta-Cachekey": {"a key"}}, up.Headers)
 	u := parse(t, up.URL)

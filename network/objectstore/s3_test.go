@@ -67,7 +67,7 @@ func TestS3URLsPointToTheConfiguredServer(t *testing.T) {
 			s := testS3(t, c.config, nil)
 			down, err := s.Download(t.Context(), "a/b", time.Minute)
 			require.NoError(t, err)
-			up, err := s.Upload(t.Context(), "a/b", time.Minute)
+			up, err := s.Upload(t.Context(), "a/b", "", time.Minute)
 			require.NoError(t, err)
 			for _, got := range []string{down.URL, down.HeadURL, up.URL, up.HeadURL} {
 				before, query, _ := strings.Cut(got, "?")
@@ -158,7 +158,7 @@ func TestS3UploadsCarryTheHeadersOfEncryptionAndMetadata(t *testing.T) {
 			c.config.BucketName, c.config.ServerAddress, c.config.AccessKey, c.config.SecretKey = "bucket", "minio", "a", "b"
 			s, err := New(&config.Cache{Type: "s3", S3: &c.config}, logTo(&out))
 			require.NoError(t, err)
-			up, err := s.UploadWithKey(t.Context(), "a", "a key", time.Minute)
+			up, err := s.Upload(t.Context(), "a", "a key", time.Minute)
 			require.NoError(t, err)
 			c.want["X-Amz-Meta-Cachekey"] = []string{"a key"}
 			require.Equal(t, c.want, up.Headers)
@@ -175,7 +175,7 @@ func TestS3UploadsCarryTheHeadersOfEncryptionAndMetadata(t *testing.T) {
 }
 
 func TestS3UploadsWithoutHeadersSayNone(t *testing.T) {
-	up, err := testS3(t, config.CacheS3{ServerAddress: "minio"}, nil).Upload(t.Context(), "a", time.Minute)
+	up, err := testS3(t, config.CacheS3{ServerAddress: "minio"}, nil).Upload(t.Context(), "a", "", time.Minute)
 	require.NoError(t, err)
 	require.Nil(t, up.Headers)
 }
@@ -242,7 +242,7 @@ func TestS3RoleSignsEverything(t *testing.T) {
 	s := testS3(t, config.CacheS3{BucketLocation: "eu-west-1", RoleARN: testRole, UploadRoleARN: testRole + "2"}, fakeSTS(t, &calls, time.Hour))
 	down, err := s.Download(t.Context(), "a", time.Minute)
 	require.NoError(t, err)
-	up, err := s.Upload(t.Context(), "a", time.Hour)
+	up, err := s.Upload(t.Context(), "a", "", time.Hour)
 	require.NoError(t, err)
 	for _, url := range []string{down.URL, down.HeadURL, up.URL, up.HeadURL} {
 		require.Equal(t, "ASIA1", signer(t, url))
@@ -258,7 +258,7 @@ func TestS3UploadRoleSignsUploadsOnly(t *testing.T) {
 	down, err := s.Download(t.Context(), "a", time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, 0, calls)
-	up, err := s.Upload(t.Context(), "a", time.Minute)
+	up, err := s.Upload(t.Context(), "a", "", time.Minute)
 	require.NoError(t, err)
 	for url, want := range map[string]string{down.URL: "AKIDEXAMPLE", down.HeadURL: "AKIDEXAMPLE", up.URL: "ASIA1", up.HeadURL: "AKIDEXAMPLE"} {
 		require.Equal(t, want, signer(t, url))

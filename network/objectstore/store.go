@@ -89,14 +89,9 @@ func (s *Store) Download(ctx context.Context, name string, ttl time.Duration) (p
 }
 
 // Upload returns URLs to PUT and HEAD an object, valid as those of Download. The request that PUTs must
-// carry the returned headers.
-func (s *Store) Upload(ctx context.Context, name string, ttl time.Duration) (plan.Remote, error) {
-	return s.UploadWithKey(ctx, name, "", ttl)
-}
-
-// UploadWithKey is Upload of the archive of a cache whose key, as its users know it, is stored beside
-// the object as metadata. A key that is too long for that is left out.
-func (s *Store) UploadWithKey(ctx context.Context, name, key string, ttl time.Duration) (plan.Remote, error) {
+// carry the returned headers. key, what users call the cache, is stored beside the object as metadata;
+// one that is too long for that is left out.
+func (s *Store) Upload(ctx context.Context, name, key string, ttl time.Duration) (plan.Remote, error) {
 	o := object{name: name, lifetime: ttl, metadata: keyMetadata(key)}
 	urls, err := s.sign(ctx, o, http.MethodPut, http.MethodHead)
 	if err != nil {

@@ -111,7 +111,7 @@ func TestNamesThatCouldMeanAnotherObjectAreRefused(t *testing.T) {
 	} {
 		_, err := s.Download(t.Context(), name, time.Minute)
 		require.Error(t, err, name)
-		_, err = s.Upload(t.Context(), name, time.Minute)
+		_, err = s.Upload(t.Context(), name, "", time.Minute)
 		require.Error(t, err, name)
 	}
 }

@@ -99,7 +99,7 @@ func TestAnArchiveIsStoredFoundAndFetchedWithSignedURLsAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := store(t, server, nil)
-			up, err := s.UploadWithKey(t.Context(), name, "grün key", time.Minute)
+			up, err := s.Upload(t.Context(), name, "grün key", time.Minute)
 			require.NoError(t, err)
 			status, _, _ := send(t, client, http.MethodHead, up.HeadURL, nil, "")
 			require.Equal(t, http.StatusNotFound, status, "nothing is stored yet")
@@ -131,7 +131,7 @@ func TestAPartOfAnArchiveCanBeFetched(t *testing.T) {
 	server := start(t)
 	client := helper(t)
 	s := store(t, server, nil)
-	up, err := s.Upload(t.Context(), "key", time.Minute)
+	up, err := s.Upload(t.Context(), "key", "", time.Minute)
 	require.NoError(t, err)
 	status, _, answer := send(t, client, http.MethodPut, up.URL, up.Headers, "0123456789")
 	require.Equal(t, http.StatusOK, status, answer)
@@ -146,7 +146,7 @@ func TestASignedURLDoesNothingButItsPurpose(t *testing.T) {
 	server := start(t)
 	client := helper(t)
 	s := store(t, server, nil)
-	up, err := s.UploadWithKey(t.Context(), "project/1/key", "key", time.Minute)
+	up, err := s.Upload(t.Context(), "project/1/key", "key", time.Minute)
 	require.NoError(t, err)
 	down, err := s.Download(t.Context(), "project/1/key", time.Minute)
 	require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestASignedURLExpires(t *testing.T) {
 	s := store(t, server, nil)
 	down, err := s.Download(t.Context(), "key", time.Second)
 	require.NoError(t, err)
-	up, err := s.Upload(t.Context(), "key", time.Second)
+	up, err := s.Upload(t.Context(), "key", "", time.Second)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		get, _, _ := send(t, client, http.MethodGet, down.URL, nil, "")
@@ -220,7 +220,7 @@ func TestABucketIsReachedUnderItsOwnName(t *testing.T) {
 	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Address)
 	}
-	up, err := s.Upload(t.Context(), "project/1/key", time.Minute)
+	up, err := s.Upload(t.Context(), "project/1/key", "", time.Minute)
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(up.URL, fmt.Sprintf("http://%s.%s:%s/project/1/key?", server.Bucket, s3server.VirtualDomain, port)), up.URL)
 	status, _, answer := send(t, client, http.MethodPut, up.URL, up.Headers, "archive")
@@ -242,7 +242,7 @@ func TestTheLinesForARunnerMakeAStore(t *testing.T) {
 	require.NoError(t, err)
 	s, err := objectstore.New(file.Runners[0].Cache, logrus.New())
 	require.NoError(t, err)
-	up, err := s.Upload(t.Context(), "key", time.Minute)
+	up, err := s.Upload(t.Context(), "key", "", time.Minute)
 	require.NoError(t, err)
 	status, _, answer := send(t, helper(t), http.MethodPut, up.URL, up.Headers, "archive")
 	require.Equal(t, http.StatusOK, status, answer)
@@ -254,7 +254,7 @@ func TestALargeArchiveGoesThrough(t *testing.T) {
 	s := store(t, server, nil)
 	const size = 64 << 20
 	body := bytes.Repeat([]byte("0123456789abcdef"), size/16)
-	up, err := s.Upload(t.Context(), "large", time.Minute)
+	up, err := s.Upload(t.Context(), "large", "", time.Minute)
 	require.NoError(t, err)
 	status, _, answer := send(t, client, http.MethodPut, up.URL, up.Headers, string(body))
 	require.Equal(t, http.StatusOK, status, answer)
@@ -276,7 +276,7 @@ func TestAServerComesBackWithWhatItKept(t *testing.T) {
 		server, err := s3server.Start(dir, "127.0.0.1:0")
 		require.NoError(t, err)
 		s := store(t, server, nil)
-		up, err := s.Upload(t.Context(), "key", time.Minute)
+		up, err := s.Upload(t.Context(), "key", "", time.Minute)
 		require.NoError(t, err)
 		put(up)
 		names, err := server.Objects(t.Context(), server.Bucket)
