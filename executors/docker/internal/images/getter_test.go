@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -191,10 +191,14 @@ func TestTheDigestIsThatOfTheNameThatWasAskedFor(t *testing.T) {
 }
 
 func TestAnEngineThatCannotBeReachedIsNoFaultOfTheImage(t *testing.T) {
-	e := &engine{pull: func(context.Context, docker.Pull, func(docker.Progress)) error {
-		return client.ErrorConnectionFailed("unix:///var/run/docker.sock")
+	absent, err := docker.New(docker.Options{Host: "unix://" + filepath.Join(t.TempDir(), "absent.sock")})
+	require.NoError(t, err)
+	defer absent.Close()
+	e := &engine{pull: func(ctx context.Context, _ docker.Pull, _ func(docker.Progress)) error {
+		_, err := absent.Server(ctx)
+		return err
 	}}
-	_, err := getter(e).Get(t.Context(), &notes{}, Request{Name: "app", Policies: []Policy{Always, IfNotPresent}})
+	_, err = getter(e).Get(t.Context(), &notes{}, Request{Name: "app", Policies: []Policy{Always, IfNotPresent}})
 	require.True(t, docker.IsConnectionFailed(err))
 	var classified *common.BuildError
 	require.NotErrorAs(t, err, &classified)
