@@ -139,8 +139,10 @@ func (r *recorder) run() {
 
 // flush writes everything that is pending now and tells whether some of it failed.
 func (r *recorder) flush() (failed bool) {
-	var failures []*record
+	// A state that came while an older one of its instance failed takes the place of that.
+	failures := map[string]*record{}
 	for rec := r.next(); rec != nil; rec = r.next() {
+		delete(failures, rec.id)
 		var err error
 		if rec.state == nil {
 			err = r.storage.Delete(rec.id)
@@ -149,7 +151,7 @@ func (r *recorder) flush() (failed bool) {
 		}
 		if err != nil {
 			r.logger.Error("recording instance state failed", "instance", rec.id, "err", err, "retry_in", recordRetryDelay)
-			failures = append(failures, rec)
+			failures[rec.id] = rec
 		}
 		if !rec.retry {
 			close(rec.done)

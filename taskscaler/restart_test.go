@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/gitlab-org/fleeting/fleeting"
@@ -358,6 +359,50 @@ func TestAStorageThatFailsIsTriedAgainAndHoldsNobodyUp(t *testing.T) {
 		require.Len(t, states, 1)
 		require.Equal(t, 1, states[0].UsedCount)
 	})
+}
+
+// interruptingStorage has something happen while a state is being stored.
+type interruptingStorage struct {
+	storage.Storage
+	during func(state storage.State) error
+}
+
+func (s *interruptingStorage) Put(state storage.State) error {
+	if err := s.during(state); err != nil {
+		return err
+	}
+	return s.Storage.Put(state)
+}
+
+func TestAStateThatComesWhileAnOlderOneFailsIsTheOneThatIsKept(t *testing.T) {
+	for name, newerFails := range map[string]bool{"and is stored": false, "and fails once too": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := &interruptingStorage{Storage: newStorage(t, t.TempDir())}
+				r := newRecorder(s, hclog.NewNullLogger())
+				failures := 0
+				s.during = func(state storage.State) error {
+					switch {
+					case state.UsedCount == 1 && failures == 0:
+						failures++
+						r.put(storage.State{ID: "i-1", UsedCount: 2})
+						return errTest
+					case state.UsedCount == 2 && newerFails && failures == 1:
+						failures++
+						return errTest
+					}
+					return nil
+				}
+				<-r.put(storage.State{ID: "i-1", UsedCount: 1})
+				time.Sleep(3 * recordRetryDelay)
+				r.close(t.Context())
+				states, err := s.List()
+				require.NoError(t, err)
+				require.Len(t, states, 1)
+				require.Equal(t, 2, states[0].UsedCount)
+			})
+		})
+	}
 }
 
 func TestConnectInfoOfARestoredInstanceIsCompletedFromTheStorage(t *testing.T) {
