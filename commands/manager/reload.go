@@ -47,10 +47,15 @@ func (m *Manager) reload(forced bool) {
 	m.apply(file)
 }
 
+const notHonoured = "The key is known and not honoured by this runner yet: it has no effect"
+
 // warnAbout tells what in a configuration will not do what it says.
 func (m *Manager) warnAbout(file *config.File) {
 	for _, key := range file.Unknown {
 		m.log.WithField("key", key).Warning("Unknown key in the configuration file: it has no effect")
+	}
+	for _, key := range ignoredGlobally(file) {
+		m.log.WithField("key", key).Warning(notHonoured)
 	}
 	for _, runner := range file.Runners {
 		entry := m.log.WithField("runner_name", runner.Name)
@@ -59,6 +64,9 @@ func (m *Manager) warnAbout(file *config.File) {
 		}
 		if strings.HasSuffix(strings.TrimRight(runner.URL, "/"), "/ci") {
 			entry.Warning("The url ends in /ci, which is no longer needed: remove it")
+		}
+		for _, key := range ignored(runner) {
+			entry.WithField("key", key).Warning(notHonoured)
 		}
 		for _, warning := range autoscalerWarnings(file, runner) {
 			entry.Warning(warning)

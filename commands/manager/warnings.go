@@ -2,6 +2,8 @@ package manager
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,36 @@ func autoscalerWarnings(file *config.File, runner *config.Runner) []string {
 		}
 	}
 	return warnings
+}
+
+// ignoredGlobally and ignored are the keys that are set and that this runner does not honour.
+func ignoredGlobally(file *config.File) []string {
+	return set(map[string]bool{
+		"[session_server]": file.SessionServer.ListenAddress != "",
+		"[experimental]":   file.Experimental != nil,
+		"sentry_dsn":       file.SentryDSN != "",
+		"user":             file.User != "",
+	})
+}
+
+func ignored(runner *config.Runner) []string {
+	return set(map[string]bool{
+		"[runners.experimental]": runner.Experimental != nil,
+		"[runners.referees]":     runner.Referees != nil,
+		"[runners.monitoring]":   runner.Monitoring != nil,
+		"proxy_exec":             runner.ProxyExec != nil && *runner.ProxyExec,
+		"step_runner_image":      runner.StepRunnerImage != "",
+	})
+}
+
+func set(keys map[string]bool) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		if keys[name] {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // sharedWarnings are about entries that get in each other's way.

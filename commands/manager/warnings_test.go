@@ -114,3 +114,14 @@ func requireEach(t *testing.T, want, warnings []string) {
 		require.Contains(t, warnings[i], text)
 	}
 }
+
+func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
+	file, runner := scaled()
+	require.Empty(t, ignoredGlobally(file))
+	require.Empty(t, ignored(runner))
+	on := true
+	file.SentryDSN, file.SessionServer.ListenAddress = "https://sentry.example.com/1", ":8093"
+	runner.ProxyExec, runner.StepRunnerImage = &on, "steps:latest"
+	require.Equal(t, []string{"[session_server]", "sentry_dsn"}, ignoredGlobally(file))
+	require.Equal(t, []string{"proxy_exec", "step_runner_image"}, ignored(runner))
+}

@@ -109,6 +109,9 @@ func (f *fleet) start(ctx context.Context, runner *config.Runner) error {
 	if c == nil {
 		return errNoAutoscalerConfig
 	}
+	if c.VMIsolation != nil && c.VMIsolation.Enabled {
+		return errVMIsolation
+	}
 	pluginConfig, err := json.Marshal(c.PluginConfig)
 	if err != nil {
 		return fmt.Errorf("marshaling plugin config: %w", err)

@@ -218,6 +218,8 @@ func (e noCapacity) Is(target error) bool { return target == common.ErrNoFreeExe
 
 var (
 	errNoAutoscalerConfig = errors.New("executor requires autoscaler config: add [runners.autoscaler] to the entry")
-	errEntryGone          = errors.New("the runner entry is gone from the configuration")
-	errGroupDraining      = errors.New("the instances still belong to a runner entry that was removed and is draining")
+	// Jobs that count on being isolated must not run without that.
+	errVMIsolation   = errors.New("vm_isolation is not supported: remove [runners.autoscaler.vm_isolation] to run jobs without it")
+	errEntryGone     = errors.New("the runner entry is gone from the configuration")
+	errGroupDraining = errors.New("the instances still belong to a runner entry that was removed and is draining")
 )

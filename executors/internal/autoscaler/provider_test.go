@@ -230,6 +230,15 @@ func TestAnEntryWithoutAutoscalerIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "initializing taskscaler: executor requires autoscaler config")
 }
 
+func TestJobsThatAreToBeIsolatedAreNotRunWithoutThat(t *testing.T) {
+	f := newFleet(t, 1)
+	runner := entry(1, 1, 1)
+	runner.Autoscaler.VMIsolation = &config.VMIsolation{Enabled: true}
+	_, err := f.provider.Acquire(t.Context(), runner)
+	require.ErrorContains(t, err, "vm_isolation is not supported")
+	require.Zero(t, f.launched)
+}
+
 func TestAPluginThatDoesNotStartIsTriedAgainWithTheNextRequest(t *testing.T) {
 	f := newFleet(t, 2)
 	f.launch = errors.New("loading fleeting plugin: plugin not found: x")

@@ -58,11 +58,10 @@ func (r *readiness) check(scaler taskscaler.Taskscaler, instance taskscaler.UpFu
 			return errors.New("pre-existing instance has acquisition so removing for safety")
 		}
 	}
-	isolated := c.VMIsolation != nil && c.VMIsolation.Enabled
 	if instance.Cause == fleeting.CauseUnexpected {
 		r.tellForeign(instance.ID)
 	}
-	if instance.Cause == fleeting.CausePreexisted && !instance.Restored && !isolated {
+	if instance.Cause == fleeting.CausePreexisted && !instance.Restored {
 		r.tellUnknown(instance.ID)
 		return errors.New("no data on pre-existing instance so removing for safety")
 	}
