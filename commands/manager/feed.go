@@ -2,9 +2,10 @@ package manager
 
 import (
 	"context"
-	"slices"
+	"errors"
 	"time"
 
+	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 )
 
@@ -43,21 +44,46 @@ func (m *Manager) feed(ctx, working context.Context) {
 func (m *Manager) start(ctx, working context.Context, runner *config.Runner) {
 	m.running.Go(func() {
 		defer m.workers.release()
-		m.process(ctx, working, runner)
+		_ = m.process(ctx, working, runner) // it was told
 	})
 }
 
+// The pauses after which an entry that was refused room is offered again: the first, and the one that is
+// no longer taken.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
 // again offers an entry that just got a job to an idle worker, so that a long queue is taken quickly. It
-// is offered as it is in the configuration now, and not at all if it is gone from there.
+// is offered as it is in the configuration now, and not at all if it is gone from there. Where jobs need
+// room on instances, that of the former job is still only reserved, which may hold further ones back for
+// a moment: then it is offered a few times more.
 func (m *Manager) again(ctx, working context.Context, runner *config.Runner) {
-	file := m.Config()
-	at := slices.IndexFunc(file.Runners, func(other *config.Runner) bool {
-		return other.URL == runner.URL && other.Token == runner.Token
+	m.running.Go(func() {
+		for pause := firstPause; pause < lastPause; pause *= 2 {
+			entry := m.inForce(runner)
+			if entry == nil || entry.StrictCheckInterval || ctx.Err() != nil || !m.workers.tryAcquire() {
+				return
+			}
+			err := m.process(ctx, working, entry)
+			m.workers.release()
+			if !errors.Is(err, common.ErrNoFreeExecutor) {
+				return
+			}
+			sleep(ctx, pause)
+		}
 	})
-	if at < 0 || file.Runners[at].StrictCheckInterval || ctx.Err() != nil || !m.workers.tryAcquire() {
-		return
+}
+
+// inForce returns an entry as it is in the configuration now, nil if it is gone from there.
+func (m *Manager) inForce(runner *config.Runner) *config.Runner {
+	for _, other := range m.Config().Runners {
+		if other.URL == runner.URL && other.Token == runner.Token {
+			return other
+		}
 	}
-	m.start(ctx, working, file.Runners[at])
+	return nil
 }
 
 func (m *Manager) worthFeeding(runner *config.Runner) bool {

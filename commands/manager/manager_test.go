@@ -34,6 +34,8 @@ type provider struct {
 	run func(ctx context.Context) error
 	// refuse is returned by Acquire.
 	refuse error
+	// moment refuses room while a job that was given some has not begun.
+	moment bool
 
 	mu                       sync.Mutex
 	now, most, slots, closed int
@@ -51,6 +53,9 @@ func (p *provider) Acquire(context.Context, *config.Runner) (common.Slot, error)
 	defer p.mu.Unlock()
 	if p.refuse != nil {
 		return nil, p.refuse
+	}
+	if p.moment && p.slots > p.now {
+		return nil, fmt.Errorf("a moment: %w", common.ErrNoFreeExecutor)
 	}
 	p.slots++
 	return &slot{p}, nil
@@ -292,6 +297,22 @@ func TestWithoutRoomNoJobIsAskedFor(t *testing.T) {
 	for _, entry := range b.log.AllEntries() {
 		require.Greater(t, entry.Level, logrus.ErrorLevel, entry.Message)
 	}
+}
+
+func TestAQueueIsTakenQuicklyEvenIfRoomIsRefusedForAMoment(t *testing.T) {
+	gate := make(chan struct{})
+	p := &provider{run: func(context.Context) error { <-gate; return nil }}
+	p.moment = true
+	b := start(t, p, "concurrent = 5")
+	began := time.Now()
+	jobs := b.enqueue(5)
+	p.running(t, 5)
+	// One job for each round over the entries would take four intervals of a second.
+	require.Less(t, time.Since(began), 3*time.Second)
+	close(gate)
+	b.wait(jobs)
+	b.signal(manager.Graceful, "quit")
+	require.NoError(t, b.end())
 }
 
 func TestAnExecutorThatCannotBeUsedIsToldAndTheProcessLivesOn(t *testing.T) {

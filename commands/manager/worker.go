@@ -14,35 +14,40 @@ import (
 )
 
 // process makes one job request for an entry and runs the job that comes of it. ctx ends the asking,
-// working ends the job.
-func (m *Manager) process(ctx, working context.Context, runner *config.Runner) {
+// working ends the job. It returns why no job could be asked for, after it was told.
+func (m *Manager) process(ctx, working context.Context, runner *config.Runner) error {
 	log := m.log.WithFields(logrus.Fields{"runner": runner.ShortToken(), "runner_name": runner.Name})
 	provider, ok := m.options.Providers[runner.Executor]
 	if !ok {
 		log.Errorf("Executor %q is not known; marking Runner as unhealthy", runner.Executor)
 		m.markHealth(runner, false)
-		return
+		return errUnknownExecutor
 	}
 	if !m.requests.acquireJob(runner) {
 		log.Debug("Failed to request job, runner limit met")
-		return
+		return errRunnerLimit
 	}
 	defer m.requests.releaseJob(runner)
 
 	slot, result, err := m.request(ctx, runner, provider)
 	if err != nil {
 		m.tellFailure(log, runner, err)
-		return
+		return err
 	}
 	if result.Job == nil {
-		return
+		return nil
 	}
 	defer slot.Release()
 	m.again(ctx, working, runner)
 	m.runJob(working, runner, provider, slot, result)
+	return nil
 }
 
-var errRequestLimit = errors.New("'request_concurrency' already reached")
+var (
+	errUnknownExecutor = errors.New("the executor is not known")
+	errRunnerLimit     = errors.New("the runner's limit is reached")
+	errRequestLimit    = errors.New("'request_concurrency' already reached")
+)
 
 // request asks for a job, with room for it made before. Without a job the room is given back.
 func (m *Manager) request(ctx context.Context, runner *config.Runner, provider common.ExecutorProvider) (common.Slot, network.JobResult, error) {
