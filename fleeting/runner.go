@@ -20,6 +20,10 @@ func WithPluginLogger(logger hclog.Logger) PluginOption {
 	return func(o *pluginOptions) { o.logger = logger }
 }
 
+// ErrPluginNotRunning is wrapped by the errors of a group's methods while its plugin is down and about to
+// be started again. They say nothing about the instances.
+var ErrPluginNotRunning = pluginhost.ErrNotRunning
+
 // Runner is a plugin that runs as a process of its own. The process ends at the latest with this one,
 // even if this one is killed, and is started again when it crashes.
 type Runner struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"gitlab.com/gitlab-org/fleeting/fleeting"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 )
 
@@ -40,6 +41,7 @@ type group struct {
 	deaf      bool // Update fails
 	mute      bool // ConnectInfo fails
 	sick      map[string]bool
+	down      bool // the plugin
 	occupied  map[string]int
 	calls     map[string]int
 	deleted   []string
@@ -145,7 +147,10 @@ func (g *group) Heartbeat(_ context.Context, id string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calls["Heartbeat"]++
-	if g.sick[id] {
+	switch {
+	case g.down:
+		return fmt.Errorf("plugin %w", fleeting.ErrPluginNotRunning)
+	case g.sick[id]:
 		return errTest
 	}
 	return nil

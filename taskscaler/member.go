@@ -84,6 +84,10 @@ func (m *member) check(ctx context.Context, heartbeat HeartbeatFunc) error {
 	defer cancel()
 
 	err := m.handle.Heartbeat(ctx)
+	if errors.Is(err, fleeting.ErrPluginNotRunning) {
+		// A plugin that is down knows nothing of the instance, for good or ill.
+		err = nil
+	}
 	if err == nil && heartbeat != nil {
 		var info provider.ConnectInfo
 		if info, err = m.connectInfo(ctx); err == nil {

@@ -324,11 +324,13 @@ func TestAContainerThatIsGoneBeforeItsFirstUseIsMadeAnew(t *testing.T) {
 
 func TestAContainerWhoseStartFailedIsNotTakenForTheNextStage(t *testing.T) {
 	engine := has(newFakeEngine(shell), "ruby:3")
+	engine.fail["start build"] = context.DeadlineExceeded
 	r := rehearse(t, engine, nil)
 	require.NoError(t, r.Prepare(t.Context()))
-	engine.fail["start build"] = context.DeadlineExceeded
 	require.ErrorIs(t, r.script(t.Context(), "exit 0\n"), context.DeadlineExceeded)
+	engine.mu.Lock()
 	delete(engine.fail, "start build")
+	engine.mu.Unlock()
 	require.NoError(t, r.script(t.Context(), "after\nexit 0\n"))
 	require.NoError(t, r.Cleanup(t.Context()))
 	require.Equal(t, []string{

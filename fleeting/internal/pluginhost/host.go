@@ -75,6 +75,10 @@ type Config struct {
 }
 
 var (
+	// ErrNotRunning is wrapped by the errors of calls while the plugin is down. They say nothing about
+	// what was called for.
+	ErrNotRunning = errors.New("is not running")
+
 	errStopped  = errors.New("the plugin was stopped")
 	errSilent   = errors.New("the plugin did not answer")
 	errBlank    = errors.New("the plugin was not initialised")
@@ -240,7 +244,7 @@ func (h *Host) current() (*session, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.session == nil {
-		return nil, fmt.Errorf("plugin %q is not running: %w", h.name, h.down)
+		return nil, fmt.Errorf("plugin %q %w: %w", h.name, ErrNotRunning, h.down)
 	}
 	return h.session, nil
 }
