@@ -124,6 +124,9 @@ func (s *helperSource) bundled(ctx context.Context, wanted images.Request, names
 		return images.Image{}, err
 	}
 	err = s.machine.pulls.Do(ctx, "archive "+archive, func() error {
+		if _, err := s.getter.Look(ctx, wanted); err == nil {
+			return nil // another job loaded it since this one looked
+		}
 		s.log.WithField("archive", archive).Info("loading the bundled helper image")
 		return s.load(ctx, archive, wanted.Name)
 	})
