@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -145,6 +147,9 @@ func callError(ctx context.Context, method string, err error) error {
 	st := status.Convert(err)
 	switch st.Code() {
 	case codes.Unknown:
+		if timedOut(ctx, st.Message()) {
+			return fmt.Errorf("plugin call %s: not done in time: %w", method, context.DeadlineExceeded)
+		}
 		return errors.New(st.Message())
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("plugin call %s: no answer in time: %w", method, context.DeadlineExceeded)
@@ -159,4 +164,14 @@ func callError(ctx context.Context, method string, err error) error {
 	default:
 		return fmt.Errorf("plugin call %s: %s: %s", method, st.Code(), st.Message())
 	}
+}
+
+// deadlineSkew is how much earlier than here a deadline may pass in the plugin.
+const deadlineSkew = 50 * time.Millisecond
+
+// timedOut tells whether a plugin's answer is that the call's own deadline, of which it was told, has
+// passed there. It may come before the deadline has passed here.
+func timedOut(ctx context.Context, message string) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < deadlineSkew && strings.Contains(message, context.DeadlineExceeded.Error())
 }
