@@ -69,7 +69,8 @@ histories: ## the safety properties of the two planners on 100,000 random histor
 
 .PHONY: system
 system: images helper-image s3server build ## whole-system tests on real engines, sshd, plugins and git
-	go test -tags system -count=1 -timeout 30m ./tests/... ./executors/...
+	@# One suite at a time: their limits are those of a machine that does nothing else.
+	go test -tags system -count=1 -p 1 -timeout 30m ./tests/... ./executors/...
 	cd plugins && go test -tags system -count=1 -timeout 15m ./...
 
 .PHONY: soak

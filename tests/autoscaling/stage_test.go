@@ -197,9 +197,10 @@ func (s *stage) succeeds(jobs ...*coordinator.Job) {
 	}
 }
 
-// instanceOf is the instance that a job ran on, by its log.
+// instanceOf is the instance that a job ran on, by its log, which may arrive after what the job did.
 func (s *stage) instanceOf(job *coordinator.Job) string {
 	s.Helper()
+	require.NoError(s, job.WaitTrace(s.ctx, "Dialing instance "))
 	for line := range strings.Lines(coordinator.PlainLog(job.Trace())) {
 		if _, rest, ok := strings.Cut(line, "Dialing instance "); ok {
 			id, _, _ := strings.Cut(strings.TrimSpace(rest), ".")
