@@ -104,6 +104,31 @@ func TestServicesAreFoundByTheirAliases(t *testing.T) {
 	}
 }
 
+// TestAJobUsesARealServer lets a job's commands keep something in Redis, by each way to find a service.
+func TestAJobUsesARealServer(t *testing.T) {
+	for _, flag := range []string{"", "FF_NETWORK_PER_BUILD"} {
+		t.Run("network:"+flag, func(t *testing.T) {
+			r := newTrial(t, "redis-service:local", func(job *common.Job) {
+				job.Flags = flagsOn(flag)
+				job.Settings.DebugServices = true
+				job.Spec.Services = []spec.Image{{
+					Name: "redis-service:local", Alias: "store, cache",
+					Command:   []string{"sh", "-c", "exec redis-server --bind 0.0.0.0 --requirepass $STORE_PASSWORD"},
+					Variables: []spec.Variable{{Key: "STORE_PASSWORD", Value: "open-sesame"}},
+				}}
+			})
+			r.prepare()
+			defer r.cleanup()
+			require.NotContains(t, r.log.String(), "didn't start properly")
+			require.NoError(t, r.script(t.Context(), framed(
+				"export REDISCLI_AUTH=open-sesame; redis-cli -h store set key value; redis-cli -h cache get key; redis-cli -h store --no-auth-warning -a wrong ping || true")), r.log.String())
+			require.Contains(t, r.log.String(), "OK\nvalue\n")
+			require.Contains(t, r.log.String(), "WRONGPASS")
+			require.Contains(t, r.log.String(), "Ready to accept connections", "the service's own log")
+		})
+	}
+}
+
 func TestAServiceThatDoesNotAnswerIsTold(t *testing.T) {
 	r := newTrial(t, "busybox:latest", func(job *common.Job) {
 		job.Runner.Docker.WaitForServicesTimeout = 2

@@ -25,6 +25,8 @@ type loopback struct {
 	id string
 	// refuse makes the machine forward nothing.
 	refuse bool
+	// socket is that of the machine's engine, where it is not the usual one.
+	socket string
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -62,6 +64,9 @@ func (c *loopbackClient) Dial(network, addr string) (net.Conn, error) {
 		return nil, errors.New("administratively prohibited")
 	}
 	c.dials.Add(1)
+	if c.socket != "" {
+		addr = c.socket
+	}
 	return c.keep(net.Dial(network, addr))
 }
 

@@ -42,8 +42,15 @@ var titles = map[string]string{
 	"cleanup_file_variables":      "Cleaning up project directory and file based variables",
 }
 
+// TestPipelineRunsOnInstancesOfItsOwn is tried with an engine of two releases of Debian.
 func TestPipelineRunsOnInstancesOfItsOwn(t *testing.T) {
 	t.Parallel()
+	for _, image := range []string{"gitlab-runner-instance:local", "gitlab-runner-instance-next:local"} {
+		t.Run(image, func(t *testing.T) { testPipelineOnInstances(t, image) })
+	}
+}
+
+func testPipelineOnInstances(t *testing.T, image string) {
 	s := newStage(t, coordinator.Config{})
 	store, err := s3server.Start(filepath.Join(s.Dir, "store"), s.Gateway+":0")
 	require.NoError(t, err)
@@ -52,6 +59,7 @@ func TestPipelineRunsOnInstancesOfItsOwn(t *testing.T) {
 		Concurrent: 3, RequestConcurrency: 3,
 		Capacity: 1, MaxUseCount: 1, MaxInstances: 3, IdleCount: 1,
 		Images: rig.JobImages, Cache: store.RunnerConfig(),
+		Plugin: fmt.Sprintf("      image = %q", image),
 	}))
 
 	run := s.runSample()

@@ -89,7 +89,7 @@ func (c *compiler) build() error {
 	}
 	c.plan.Build = docker.Container{
 		Name: name, Config: config, Host: host,
-		Network:  c.endpoint("build", name),
+		Network:  c.endpoint(c.network.buildMac, "build", name),
 		Platform: c.plan.Image.Platform,
 	}
 	return nil

@@ -125,7 +125,7 @@ func (c *compiler) helper() error {
 		OpenStdin: true,
 	}
 	c.plan.HelperContainer = docker.Container{
-		Name: name, Config: config, Host: host, Network: c.endpoint("build", name),
+		Name: name, Config: config, Host: host, Network: c.endpoint("", "build", name),
 	}
 	return nil
 }

@@ -20,9 +20,9 @@ const endpointVersion = "1.44"
 type networkChoice struct {
 	mode container.NetworkMode
 	dns  []string
-	// endpointMac is set on engines that take one per endpoint, containerMac never: older engines are
-	// not given any.
-	endpointMac string
+	// buildMac is the build container's MAC address; older engines are given none. The containers that
+	// run beside it have others: two of the same address on one network cannot reach anything.
+	buildMac string
 }
 
 // NetworkName is the name of the job's own network, empty if it gets none.
@@ -64,7 +64,7 @@ func (c *compiler) macAddress() error {
 	if _, err := net.ParseMAC(address); err != nil {
 		return configurationError("invalid MAC address %q: %w", address, err)
 	}
-	c.network.endpointMac = address
+	c.network.buildMac = address
 	return nil
 }
 
@@ -86,9 +86,10 @@ func (c *compiler) networkOptions() network.CreateOptions {
 	return options
 }
 
-// endpoint is how a container is attached: with aliases on networks that know names.
-func (c *compiler) endpoint(aliases ...string) *network.NetworkingConfig {
-	settings := &network.EndpointSettings{MacAddress: c.network.endpointMac}
+// endpoint is how a container with a MAC address (empty: the engine's choice) is attached: with aliases on
+// networks that know names.
+func (c *compiler) endpoint(mac string, aliases ...string) *network.NetworkingConfig {
+	settings := &network.EndpointSettings{MacAddress: mac}
 	name := string(c.network.mode)
 	if c.plan.UserNetwork {
 		settings.Aliases = aliases

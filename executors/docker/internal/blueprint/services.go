@@ -106,7 +106,7 @@ func (c *compiler) service(index int, definition spec.Image, taken map[string]bo
 			Labels:     c.serviceLabels(service),
 		},
 		Host:     host,
-		Network:  c.endpoint(service.Aliases...),
+		Network:  c.endpoint("", service.Aliases...),
 		Platform: service.Image.Platform,
 	}
 	return service, nil
