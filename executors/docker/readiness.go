@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
@@ -36,6 +37,7 @@ func (s *services) awaitReady(ctx context.Context, log *turn) error {
 		return context.Cause(ctx)
 	}
 	started := time.Now()
+	var unready atomic.Int64
 	var checks sync.WaitGroup
 	for _, one := range s.list {
 		checks.Go(func() {
@@ -43,12 +45,16 @@ func (s *services) awaitReady(ctx context.Context, log *turn) error {
 			if err == nil || ctx.Err() != nil {
 				return
 			}
+			unready.Add(1)
 			s.explain(ctx, log, one, err, output, timeout-time.Since(started))
 		})
 	}
 	checks.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if unready.Load() == 0 {
+		log.Print("Services are up after %.1fs", time.Since(started).Seconds())
 	}
 	return nil
 }

@@ -148,7 +148,12 @@ func (g *Getter) pull(ctx context.Context, log Log, request Request) error {
 		log.Print("Pulling docker image %s for platform %s ...", request.Name, platform)
 	}
 	pull := docker.Pull{Ref: request.pullName(), Platform: platform, Auth: auth}
-	return g.Pulls.Do(ctx, pullKey(pull), func() error { return g.pullWithRetries(ctx, log, pull) })
+	started := time.Now()
+	err = g.Pulls.Do(ctx, pullKey(pull), func() error { return g.pullWithRetries(ctx, log, pull) })
+	if err == nil {
+		log.Print("Pulled docker image %s in %.1fs", request.Name, time.Since(started).Seconds())
+	}
+	return err
 }
 
 func (g *Getter) pullWithRetries(ctx context.Context, log Log, pull docker.Pull) error {

@@ -71,6 +71,10 @@ func TestGetSaysWhatItDoes(t *testing.T) {
 	failing := func(context.Context, docker.Pull, func(docker.Progress)) error {
 		return errors.New("no space left on device")
 	}
+	slow := func(context.Context, docker.Pull, func(docker.Progress)) error {
+		time.Sleep(500 * time.Millisecond)
+		return nil
+	}
 	cases := map[string]struct {
 		engine   *engine
 		policies []Policy
@@ -78,10 +82,11 @@ func TestGetSaysWhatItDoes(t *testing.T) {
 		err      string
 	}{
 		"always": {
-			engine: &engine{has: map[string]image.InspectResponse{"app": {ID: "sha256:old"}}}, policies: []Policy{Always},
+			engine: &engine{has: map[string]image.InspectResponse{"app": {ID: "sha256:old"}}, pull: slow}, policies: []Policy{Always},
 			want: []string{
 				"Using effective pull policy of [always] for container app",
 				"Pulling docker image app ...",
+				"Pulled docker image app in 0.5s",
 				"Using docker image sha256:new for app with digest app@sha256:digest ...",
 			},
 		},
@@ -94,10 +99,11 @@ func TestGetSaysWhatItDoes(t *testing.T) {
 			},
 		},
 		"not here": {
-			engine: &engine{}, policies: []Policy{IfNotPresent},
+			engine: &engine{pull: slow}, policies: []Policy{IfNotPresent},
 			want: []string{
 				"Using effective pull policy of [if-not-present] for container app",
 				"Pulling docker image app ...",
+				"Pulled docker image app in 0.5s",
 				"Using docker image sha256:new for app with digest app@sha256:digest ...",
 			},
 		},
@@ -132,7 +138,10 @@ func TestGetSaysWhatItDoes(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			log := &notes{}
-			_, err := getter(c.engine).Get(t.Context(), log, Request{Name: "app", Policies: c.policies})
+			var err error
+			synctest.Test(t, func(t *testing.T) {
+				_, err = getter(c.engine).Get(t.Context(), log, Request{Name: "app", Policies: c.policies})
+			})
 			require.Equal(t, c.want, log.lines)
 			if c.err == "" {
 				require.NoError(t, err)
