@@ -23,8 +23,11 @@ type Autoscaler struct {
 	// PrefetchImages are pulled onto an instance while it idles, after the helper image and the entry's
 	// default image. The key is our own.
 	PrefetchImages []string `toml:"prefetch_images,omitempty"`
-	LogInternalIP  bool     `toml:"log_internal_ip,omitempty"`
-	LogExternalIP  bool     `toml:"log_external_ip,omitempty"`
+	// PrefetchRecentImages is how many of the images that the entry's recent jobs used are pulled after
+	// those; 0 is none. The key is our own.
+	PrefetchRecentImages int  `toml:"prefetch_recent_images,omitzero"`
+	LogInternalIP        bool `toml:"log_internal_ip,omitempty"`
+	LogExternalIP        bool `toml:"log_external_ip,omitempty"`
 
 	InstanceOperationTimeBuckets []float64 `toml:"instance_operation_time_buckets,omitempty"`
 	InstanceCreationTimeBuckets  []float64 `toml:"instance_creation_time_buckets,omitempty"`

@@ -20,17 +20,20 @@ import (
 type prefetcher struct {
 	getter *images.Getter
 	runner *config.Runner
+	// recent are images that jobs of the entry used lately.
+	recent []string
 	log    logrus.FieldLogger
 }
 
-// run gets what jobs of the entry are known to need: its own helper image, its default image and those
-// listed in prefetch_images. Names that depend on the job are left out. An image that cannot be had does
+// run gets what jobs of the entry are known to need: its own helper image, its default image, those listed
+// in prefetch_images, and those that recent jobs used. Names that depend on the job are left out. An image that cannot be had does
 // not keep the others from coming.
 func (p *prefetcher) run(ctx context.Context) error {
 	names := []string{p.runner.Docker.HelperImage, p.runner.Docker.Image}
 	if p.runner.Autoscaler != nil {
 		names = append(names, p.runner.Autoscaler.PrefetchImages...)
 	}
+	names = append(names, p.recent...)
 	var errs []error
 	for i, name := range names {
 		if name == "" || strings.Contains(name, "$") || slices.Contains(names[:i], name) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -82,6 +83,11 @@ func (e *executor) overlap(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	used := []string{e.plan.Image.Request.Name}
+	for _, one := range e.plan.Services {
+		used = append(used, one.Image.Name)
+	}
+	e.provider.recent.note(e.job.Runner, time.Now(), used...)
 	e.createAhead(found)
 	return nil
 }

@@ -47,6 +47,7 @@ type Provider struct {
 	home       string
 	log        logrus.FieldLogger
 	machines   *machines
+	recent     recent
 	// process names this process in labels.
 	process string
 	// open connects to engines.

@@ -59,6 +59,9 @@ func warm(ctx context.Context, p *Provider, runner *config.Runner, env executors
 	}
 	first := source.warm(ctx, wanted)
 	rest := prefetcher{getter: source.getter, runner: runner, log: log}
+	if runner.Autoscaler != nil {
+		rest.recent = p.recent.names(runner, time.Now(), runner.Autoscaler.PrefetchRecentImages)
+	}
 	return errors.Join(first, rest.run(ctx))
 }
 
