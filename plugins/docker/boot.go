@@ -83,13 +83,13 @@ func (g *InstanceGroup) adopt(ctx context.Context, id string) provider.State {
 	return provider.StateCreating
 }
 
-// create makes the container of one new instance, and lets it boot.
-func (g *InstanceGroup) create(ctx context.Context, seed string) error {
+// create makes the container of one new instance, lets it boot, and returns its id.
+func (g *InstanceGroup) create(ctx context.Context, seed string) (string, error) {
 	begun := time.Now()
 	id := newInstanceID(g.shape.name)
 	hostKey, err := newKeyPair()
 	if err != nil {
-		return err
+		return "", err
 	}
 	files := []file{{path: hostKeyPath, mode: 0o600, content: hostKey.private}}
 	if g.key.public != "" {
@@ -103,10 +103,10 @@ func (g *InstanceGroup) create(ctx context.Context, seed string) error {
 	g.lives.begin(id, provider.StateCreating)
 	if _, err := g.engine.Create(ctx, g.instanceSpec(id, hostKey.public, seed)); err != nil {
 		g.lives.end(id, provider.StateCreating, "")
-		return fmt.Errorf("creating the container of instance %q: %w", id, err)
+		return "", fmt.Errorf("creating the container of instance %q: %w", id, err)
 	}
 	g.work.Go(func() { g.boot(id, begun, files) })
-	return nil
+	return id, nil
 }
 
 func (g *InstanceGroup) instanceSpec(id, hostKey, seed string) spec {

@@ -15,5 +15,5 @@
 // the images on standard input into /seed; the SSH server uses host_key and authorized_keys in
 // /etc/ssh/instance. The folder image holds such an image.
 //
-// Only the plugin's main program imports it.
+// The plugin's main program imports it, and the simulated clouds, whose machines are such instances.
 package docker

@@ -184,7 +184,8 @@ func (g *InstanceGroup) Increase(ctx context.Context, n int) (int, error) {
 		go func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results <- g.create(ctx, seed)
+			_, err := g.create(ctx, seed)
+			results <- err
 		}()
 	}
 	succeeded := 0
@@ -196,6 +197,16 @@ func (g *InstanceGroup) Increase(ctx context.Context, n int) (int, error) {
 		succeeded++
 	}
 	return succeeded, errors.Join(errs...)
+}
+
+// Launch creates one instance and returns its id, for those who use the group as a library. Whether it boots
+// is told by Update.
+func (g *InstanceGroup) Launch(ctx context.Context) (string, error) {
+	seed, err := g.seeds.ensure(ctx)
+	if err != nil {
+		return "", err
+	}
+	return g.create(ctx, seed)
 }
 
 // Decrease removes containers. It returns before they are gone.
