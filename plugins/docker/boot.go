@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
 const (
@@ -87,12 +89,12 @@ func (g *InstanceGroup) adopt(ctx context.Context, id string) provider.State {
 func (g *InstanceGroup) create(ctx context.Context, seed string) (string, error) {
 	begun := time.Now()
 	id := newInstanceID(g.shape.name)
-	hostKey, err := newKeyPair()
+	hostKey, err := sshkey.New()
 	if err != nil {
 		return "", err
 	}
-	files := []file{{path: hostKeyPath, mode: 0o600, content: hostKey.private}}
-	if g.key.public != "" {
+	files := []file{{path: hostKeyPath, mode: 0o600, content: hostKey.Private}}
+	if g.key.Public != "" {
 		files = append(files, g.authorizedKeys())
 		g.lives.authorize(id)
 	}
@@ -101,7 +103,7 @@ func (g *InstanceGroup) create(ctx context.Context, seed string) (string, error)
 	}
 
 	g.lives.begin(id, provider.StateCreating)
-	if _, err := g.engine.Create(ctx, g.instanceSpec(id, hostKey.public, seed)); err != nil {
+	if _, err := g.engine.Create(ctx, g.instanceSpec(id, hostKey.Public, seed)); err != nil {
 		g.lives.end(id, provider.StateCreating, "")
 		return "", fmt.Errorf("creating the container of instance %q: %w", id, err)
 	}

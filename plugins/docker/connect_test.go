@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 	"golang.org/x/crypto/ssh"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
 func TestConnectInfoIsComplete(t *testing.T) {
@@ -38,12 +40,12 @@ func TestConnectInfoIsComplete(t *testing.T) {
 }
 
 func TestTheOperatorsValuesWin(t *testing.T) {
-	own, err := newKeyPair()
+	own, err := sshkey.New()
 	require.NoError(t, err)
 	synctest.Test(t, func(t *testing.T) {
 		e := newFakeEngine()
 		g := started(t, e, Config{}, provider.ConnectorConfig{
-			OS: "linux", Arch: "arm64", ProtocolPort: 2222, Username: "root", Key: own.private, Timeout: time.Minute,
+			OS: "linux", Arch: "arm64", ProtocolPort: 2222, Username: "root", Key: own.Private, Timeout: time.Minute,
 		})
 		_, err := g.Increase(t.Context(), 1)
 		require.NoError(t, err)
@@ -53,9 +55,9 @@ func TestTheOperatorsValuesWin(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, provider.ConnectorConfig{
 			OS: "linux", Arch: "arm64", Protocol: provider.ProtocolSSH, ProtocolPort: 2222,
-			Username: "root", Key: own.private, Timeout: time.Minute,
+			Username: "root", Key: own.Private, Timeout: time.Minute,
 		}, info.ConnectorConfig)
-		require.Equal(t, own.public+"\n", string(e.containers[id].files[authorizedKeysPath].content))
+		require.Equal(t, own.Public+"\n", string(e.containers[id].files[authorizedKeysPath].content))
 	})
 }
 

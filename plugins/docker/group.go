@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
 const (
@@ -47,7 +49,7 @@ type InstanceGroup struct {
 	settings provider.Settings
 	arch     string
 	// key opens every instance; it is empty if the operator looks after credentials.
-	key   keyPair
+	key   sshkey.Pair
 	seeds *seeds
 	lives *lives
 
@@ -95,18 +97,18 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 }
 
 // credentials returns the key that the plugin puts on instances: the operator's, or a new one.
-func credentials(settings provider.Settings) (keyPair, error) {
+func credentials(settings provider.Settings) (sshkey.Pair, error) {
 	switch {
 	case settings.UseStaticCredentials:
-		return keyPair{}, nil
+		return sshkey.Pair{}, nil
 	case len(settings.Key) > 0:
-		pair, err := parseKeyPair(settings.Key)
+		pair, err := sshkey.Parse(settings.Key)
 		if err != nil {
-			return keyPair{}, fmt.Errorf("connector_config key: %w", err)
+			return sshkey.Pair{}, fmt.Errorf("connector_config key: %w", err)
 		}
 		return pair, nil
 	default:
-		return newKeyPair()
+		return sshkey.New()
 	}
 }
 
@@ -259,7 +261,7 @@ func (g *InstanceGroup) ConnectInfo(ctx context.Context, instance string) (provi
 		info.Username = defaultUsername
 	}
 	if len(info.Key) == 0 {
-		info.Key = g.key.private
+		info.Key = g.key.Private
 	}
 	return info, nil
 }
@@ -335,7 +337,7 @@ func (g *InstanceGroup) containersByInstance(ctx context.Context) (map[string]co
 
 // authorize gives an instance that an earlier process made this process's key.
 func (g *InstanceGroup) authorize(ctx context.Context, instance string) error {
-	if g.key.public == "" || g.lives.authorized(instance) {
+	if g.key.Public == "" || g.lives.authorized(instance) {
 		return nil
 	}
 	if err := g.engine.Put(ctx, instance, []file{g.authorizedKeys()}); err != nil {
@@ -346,7 +348,7 @@ func (g *InstanceGroup) authorize(ctx context.Context, instance string) error {
 }
 
 func (g *InstanceGroup) authorizedKeys() file {
-	return file{path: authorizedKeysPath, mode: 0o644, content: []byte(g.key.public + "\n")}
+	return file{path: authorizedKeysPath, mode: 0o644, content: []byte(g.key.Public + "\n")}
 }
 
 // newInstanceID returns a name nobody else uses.

@@ -138,7 +138,7 @@ func TestNoPrivateKeyIsInWhatTheEngineShows(t *testing.T) {
 			shown += label
 		}
 		require.NotContains(t, shown, "PRIVATE KEY")
-		require.NotContains(t, shown, string(g.key.private))
+		require.NotContains(t, shown, string(g.key.Private))
 		require.EqualValues(t, 0o600, e.containers[id].files[hostKeyPath].mode)
 	})
 }

@@ -37,7 +37,7 @@ func TestARestartedPluginKeepsItsInstancesAndGivesThemItsKey(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEqual(t, old.Key, info.Key)
 		require.Equal(t, old.HostKeys, info.HostKeys)
-		require.Equal(t, g.key.public+"\n", string(e.containers[id].files[authorizedKeysPath].content))
+		require.Equal(t, g.key.Public+"\n", string(e.containers[id].files[authorizedKeysPath].content))
 
 		e.fail = func(operation, _ string) error {
 			require.NotEqual(t, "put", operation, "once is enough")

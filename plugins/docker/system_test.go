@@ -181,7 +181,7 @@ func TestSystemARestartedPluginReachesItsInstances(t *testing.T) {
 	after := startSystem(t, config)
 	require.Equal(t, []string{id}, after.await(1, provider.StateRunning))
 	require.Equal(t, "x", after.run(id, "cat kept"))
-	require.NotEqual(t, before.key.private, after.key.private)
+	require.NotEqual(t, before.key.Private, after.key.Private)
 }
 
 func TestSystemASuspendedInstanceKeepsItsDisk(t *testing.T) {

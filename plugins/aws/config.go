@@ -1,0 +1,66 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// Config is the plugin's part of the runner's configuration.
+type Config struct {
+	// Name is that of the autoscaling group.
+	Name string `json:"name"`
+	// Profile is the profile of the two files below; empty selects the SDK's, "default" unless AWS_PROFILE
+	// is set.
+	Profile string `json:"profile"`
+	// ConfigFile and CredentialsFile replace ~/.aws/config and ~/.aws/credentials.
+	ConfigFile      string `json:"config_file"`
+	CredentialsFile string `json:"credentials_file"`
+	// Region is that of the group; empty selects the profile's, or AWS_REGION.
+	Region string `json:"region"`
+}
+
+// load finds credentials and region the way the AWS command line does. An error names the key.
+func (c Config) load(ctx context.Context) (aws.Config, error) {
+	if c.Name == "" {
+		return aws.Config{}, errors.New("plugin_config name: the name of the autoscaling group is missing")
+	}
+	var options []func(*config.LoadOptions) error
+	if c.Profile != "" {
+		options = append(options, config.WithSharedConfigProfile(c.Profile))
+	}
+	for key, file := range map[string]string{"config_file": c.ConfigFile, "credentials_file": c.CredentialsFile} {
+		if file == "" {
+			continue
+		}
+		// The SDK takes a file that is missing for an empty one.
+		if _, err := os.Stat(file); err != nil {
+			return aws.Config{}, fmt.Errorf("plugin_config %s: %w", key, err)
+		}
+	}
+	if c.ConfigFile != "" {
+		options = append(options, config.WithSharedConfigFiles([]string{c.ConfigFile}))
+	}
+	if c.CredentialsFile != "" {
+		options = append(options, config.WithSharedCredentialsFiles([]string{c.CredentialsFile}))
+	}
+	if c.Region != "" {
+		options = append(options, config.WithRegion(c.Region))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	var missing config.SharedConfigProfileNotExistError
+	if errors.As(err, &missing) {
+		return aws.Config{}, fmt.Errorf("plugin_config profile: %w", err)
+	}
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	if loaded.Region == "" {
+		return aws.Config{}, errors.New("plugin_config region: no region is known; set region, AWS_REGION, or region in the profile")
+	}
+	return loaded, nil
+}

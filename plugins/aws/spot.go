@@ -1,0 +1,54 @@
+package aws
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+// reclaimCodes are the statuses of a spot request whose instance is about to be taken away.
+var reclaimCodes = []string{"marked-for-termination", "marked-for-stop"}
+
+// mayUseSpot says whether the group buys spot instances. A launch template that asks for them on its own is
+// not looked into: without a policy of mixed instances the group's own events tell of the loss.
+func mayUseSpot(group types.AutoScalingGroup) bool {
+	policy := group.MixedInstancesPolicy
+	if policy == nil || policy.InstancesDistribution == nil {
+		return false
+	}
+	share := policy.InstancesDistribution.OnDemandPercentageAboveBaseCapacity
+	return share != nil && *share < 100
+}
+
+// reclaimed returns the instances that were given notice. Where that may not be asked, none was, and the
+// operator is told once.
+func (g *InstanceGroup) reclaimed(ctx context.Context) (map[string]bool, error) {
+	if !g.spot || g.spotRefused {
+		return nil, nil
+	}
+	found := map[string]bool{}
+	request := &ec2.DescribeSpotInstanceRequestsInput{
+		Filters: []ec2types.Filter{{Name: aws.String("status-code"), Values: reclaimCodes}},
+	}
+	for {
+		page, err := g.compute.spotRequests(ctx, request)
+		if isCode(err, "UnauthorizedOperation") {
+			g.spotRefused = true
+			g.log.Warn("interruption notices of spot instances cannot be read: allow ec2:DescribeSpotInstanceRequests; jobs may be sent to instances that are about to go", "err", err)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("asking for interruption notices of spot instances: %w", err)
+		}
+		for _, one := range page.SpotInstanceRequests {
+			found[aws.ToString(one.InstanceId)] = true
+		}
+		if request.NextToken = page.NextToken; aws.ToString(request.NextToken) == "" {
+			return found, nil
+		}
+	}
+}
