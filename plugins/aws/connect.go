@@ -115,7 +115,8 @@ func (g *InstanceGroup) letIn(ctx context.Context, instance, user, zone string) 
 }
 
 func systemOf(instance ec2types.Instance) string {
-	if instance.Platform == ec2types.PlatformValuesWindows {
+	// The SDK and the service do not agree on the case.
+	if strings.EqualFold(string(instance.Platform), string(ec2types.PlatformValuesWindows)) {
 		return "windows"
 	}
 	return "linux"
