@@ -27,11 +27,12 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: build
-build: ## build gitlab-runner and the docker plugin; see helper-image for the helper
+build: ## build gitlab-runner and the plugins; see helper-image for the helper
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gitlab-runner .
 	cd plugins && CGO_ENABLED=0 go build -trimpath -ldflags '$(PLUGIN_LDFLAGS)' -o ../$(BIN)/ ./cmd/...
-	@# Where gitlab-runner looks for a plugin named "docker" below FLEETING_PLUGIN_PATH=$(PLUGINS).
-	install -D $(BIN)/fleeting-plugin-docker $(PLUGINS)/registry.gitlab.com/gitlab-org/fleeting/plugins/docker/$(VERSION)/plugin
+	@# Where gitlab-runner looks for a plugin named "docker", "aws", … below FLEETING_PLUGIN_PATH=$(PLUGINS).
+	@for plugin in $(BIN)/fleeting-plugin-*; do \
+		install -D $$plugin $(PLUGINS)/registry.gitlab.com/gitlab-org/fleeting/plugins/$${plugin##*fleeting-plugin-}/$(VERSION)/plugin; done
 
 .PHONY: setup
 setup: ## install what is missing and start a local Docker engine

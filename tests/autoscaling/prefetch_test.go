@@ -4,10 +4,6 @@ package autoscaling
 
 import (
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +20,10 @@ const localImage = "debian-job:local"
 func TestImagesAreThereBeforeTheFirstJob(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
-	image := s.registry(localImage)
+	registry, err := s.StartRegistry()
+	require.NoError(t, err)
+	image, err := registry.Push(localImage, localImage)
+	require.NoError(t, err)
 	host, _, _ := strings.Cut(image, "/")
 	insecure := fmt.Sprintf("      engine_config = {insecure-registries = [%q]}\n", host)
 
@@ -56,40 +55,4 @@ func (s *stage) toFirstCommand(image string) time.Duration {
 	}
 	require.Fail(s, "the script wrote nothing", "%s", record.Trace)
 	return 0
-}
-
-// registry starts a registry that instances reach, puts an image of the local engine there and returns
-// its name as instances know it.
-func (s *stage) registry(image string) string {
-	s.Helper()
-	listener, err := net.Listen("tcp", "0.0.0.0:0")
-	require.NoError(s, err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(s, err)
-	require.NoError(s, listener.Close())
-	dir := s.TempDir()
-	config := filepath.Join(dir, "config.yml")
-	require.NoError(s, os.WriteFile(config, fmt.Appendf(nil,
-		"version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: \"0.0.0.0:%s\"}\nlog: {level: error}\n", dir, port), 0o600))
-	process := exec.Command("docker-registry", "serve", config)
-	require.NoError(s, process.Start())
-	s.Cleanup(func() {
-		_ = process.Process.Kill()
-		_ = process.Wait()
-	})
-	s.eventually(soon, func() bool {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, "the registry does not listen")
-
-	// The local engine asks no TLS of registries on this machine.
-	local := "127.0.0.1:" + port + "/" + image
-	for _, args := range [][]string{{"tag", image, local}, {"push", "--quiet", local}, {"rmi", local}} {
-		out, err := exec.CommandContext(s.ctx, "docker", args...).CombinedOutput()
-		require.NoError(s, err, "%s", out)
-	}
-	return net.JoinHostPort(s.Gateway, port) + "/" + image
 }

@@ -44,6 +44,8 @@ type Rig struct {
 	// mark stands in the environment of everything that the rig starts, and of what that starts.
 	mark   string
 	fleets []*Fleet
+
+	registries []*Registry
 }
 
 // New starts a rig. Close it.
@@ -83,6 +85,9 @@ func (r *Rig) Close() error {
 	var errs []error
 	for _, fleet := range r.fleets {
 		errs = append(errs, fleet.close())
+	}
+	for _, registry := range r.registries {
+		errs = append(errs, registry.close())
 	}
 	return errors.Join(append(errs, r.Coordinator.Close())...)
 }

@@ -68,6 +68,7 @@ func run(ctx context.Context, args []string) error {
 	prefix := flags.String("machines", "", "beginning of the `NAME` of each container; empty: the group's name")
 	size := flags.Int("max-size", 10, "the largest `NUMBER` of instances")
 	delay := flags.String("boot-delay", "", "how long an instance takes before it boots, such as 5s")
+	engine := flags.String("engine-config", "", "the daemon.json of the instances' engines, as `JSON`")
 	flags.Var(&images, "image", "`IMAGE` that each instance starts with; may be given more than once")
 	chosen.flags(flags)
 	if err := flags.Parse(args[1:]); err != nil {
@@ -79,7 +80,8 @@ func run(ctx context.Context, args []string) error {
 
 	log := hclog.New(&hclog.LoggerOptions{Name: "cloud-simulator", Output: os.Stderr})
 	set, err := machines.New(ctx, machines.Options{
-		Name: *prefix, Images: images, MaxSize: 2 * *size, BootDelay: *delay, Log: log,
+		Name: *prefix, Images: images, MaxSize: 2 * *size, BootDelay: *delay,
+		EngineConfig: json.RawMessage(*engine), Log: log,
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ package machines
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,8 @@ type Options struct {
 	MaxSize int
 	// BootDelay is how long a machine takes before it boots, such as "5s"; empty is no time.
 	BootDelay string
+	// EngineConfig is the daemon.json of the machines' engines; empty is none.
+	EngineConfig json.RawMessage
 	Log       hclog.Logger
 }
 
@@ -68,6 +71,7 @@ type Set struct {
 func New(ctx context.Context, o Options) (*Set, error) {
 	group := &docker.InstanceGroup{Config: docker.Config{
 		Name: o.Name, Image: o.Image, Images: o.Images, MaxSize: o.MaxSize, BootDelay: o.BootDelay,
+		EngineConfig: o.EngineConfig,
 	}}
 	settings := provider.Settings{ConnectorConfig: provider.ConnectorConfig{UseStaticCredentials: true}}
 	if _, err := group.Init(ctx, o.Log, settings); err != nil {
