@@ -58,7 +58,7 @@ type Options struct {
 	BootDelay string
 	// EngineConfig is the daemon.json of the machines' engines; empty is none.
 	EngineConfig json.RawMessage
-	Log       hclog.Logger
+	Log          hclog.Logger
 }
 
 // Set is a set of machines that are containers. It is safe for concurrent use.
