@@ -263,6 +263,7 @@ func TestWindowsIsEnteredByThePasswordItMade(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	//lint:ignore SA1019 EC2 knows no other padding
 	encrypted, err := rsa.EncryptPKCS1v15(rand.Reader, &key.PublicKey, []byte("p4ss;word"))
 	require.NoError(t, err)
 	options := aws.Options{Platform: "windows", PasswordData: base64.StdEncoding.EncodeToString(encrypted)}

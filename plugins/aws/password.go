@@ -36,7 +36,7 @@ func (g *InstanceGroup) windowsPassword(ctx context.Context, instance string) (s
 	if err != nil {
 		return "", fmt.Errorf("reading the password of instance %q: %w", instance, err)
 	}
-	// EC2 knows no other padding.
+	//lint:ignore SA1019 EC2 knows no other padding
 	password, err := rsa.DecryptPKCS1v15(nil, key, encrypted)
 	if err != nil {
 		return "", errors.New("the password of instance " + instance + " cannot be decrypted: it was made for another key; " + remedy)

@@ -49,7 +49,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	clouds := map[string]cloud{"aws": awsCloud()}
+	clouds := map[string]cloud{"aws": awsCloud(), "googlecloud": googleCloud()}
 	var names []string
 	for name := range clouds {
 		names = append(names, name)

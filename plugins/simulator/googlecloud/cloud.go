@@ -1,0 +1,194 @@
+// Package googlecloud is a simulated Google Cloud: one managed instance group of Compute Engine, the instances in
+// it, and the service account that may work on them, as the real SDK speaks to them over HTTP. Access tokens are
+// asked for as from Google, by a signed assertion, and checked. Its instances are machines of package machines; what
+// is put into their metadata is done as the agent on an instance does it.
+//
+// Where Google does things in its own time, it does them at the next call.
+//
+// The simulator's main program and tests import it.
+package googlecloud
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"sync"
+
+	"google.golang.org/api/compute/v1"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/machines"
+)
+
+// Machines is what instances are made of.
+type Machines interface {
+	Launch(ctx context.Context) (id string, err error)
+	Terminate(ctx context.Context, id string) error
+	List(ctx context.Context) ([]machines.Machine, error)
+	Authorize(ctx context.Context, id, user, authorizedKey string) error
+}
+
+// Options describe a project with one group.
+type Options struct {
+	Machines Machines
+	Project  string
+	// Location is the group's zone or region.
+	Location string
+	Group    string
+	// Address is where the project is served, for the addresses in its answers.
+	Address string
+	// Autoscaler is the mode of an autoscaler on the group; empty is none.
+	Autoscaler string
+	// Autohealing, Proactive: settings of the group that hurt.
+	Autohealing, Proactive bool
+	// Windows says what instances run.
+	Windows bool
+	// PageSize is how many instances one answer has at most; 0 is as many as were asked for.
+	PageSize int
+}
+
+// Cloud is the project. It is safe for concurrent use.
+type Cloud struct {
+	options Options
+	key     *rsa.PrivateKey
+	// Faults go wrong; operations are the last part of the method's name in the API, such as "createInstances".
+	Faults faults.List
+
+	mu        sync.Mutex
+	instances []*instance
+	// requests are those of creations that were carried out.
+	requests map[string]bool
+	// tokens are the access tokens that were given out.
+	tokens map[string]bool
+	stock  int
+	hidden int
+	// meddle is how often somebody else changes the metadata before a change of ours.
+	meddle int
+	calls  map[string]int
+}
+
+// instance is one instance of the group.
+type instance struct {
+	name    string
+	machine string
+	// action is what the group does with it, status the state of its machine.
+	action, status string
+	address        string
+	hidden         int
+	generation     int
+	metadata       []*compute.MetadataItems
+	// known are the keys that were handed to the machine.
+	known map[string]bool
+	// serial is what the agent wrote to port 4.
+	serial string
+	// fault is why it could not be made.
+	fault string
+}
+
+// New returns a project whose group is empty.
+func New(o Options) (*Cloud, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("making the key of the service account: %w", err)
+	}
+	return &Cloud{
+		options: o, key: key, stock: -1, requests: map[string]bool{}, tokens: map[string]bool{}, calls: map[string]int{},
+	}, nil
+}
+
+// Calls is how often a method was asked for.
+func (c *Cloud) Calls(method string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls[method]
+}
+
+// SetStock bounds how many more instances can be started; negative is any number.
+func (c *Cloud) SetStock(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stock = n
+}
+
+// HideNew makes instances that are created from now on appear late: only after so many lists.
+func (c *Cloud) HideNew(lists int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden = lists
+}
+
+// Meddle changes the metadata of instances before each of the next changes.
+func (c *Cloud) Meddle(times int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.meddle = times
+}
+
+// Kill ends the machine of an instance, as a failure of the hardware would.
+func (c *Cloud) Kill(ctx context.Context, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if found := c.find(name); found != nil {
+		return c.options.Machines.Terminate(ctx, found.machine)
+	}
+	return nil
+}
+
+func (c *Cloud) find(name string) *instance {
+	for _, one := range c.instances {
+		if one.name == name {
+			return one
+		}
+	}
+	return nil
+}
+
+// reconcile does what has come due.
+func (c *Cloud) reconcile(ctx context.Context) error {
+	list, err := c.options.Machines.List(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]machines.Machine{}
+	for _, machine := range list {
+		known[machine.ID] = machine
+	}
+	left := c.instances[:0]
+	for _, one := range c.instances {
+		if one.machine == "" && one.action == "CREATING" && c.stock != 0 {
+			if one.machine, err = c.options.Machines.Launch(ctx); err != nil {
+				return err
+			}
+			if c.stock > 0 {
+				c.stock--
+			}
+			one.fault = ""
+			left = append(left, one)
+			continue
+		}
+		machine, there := known[one.machine]
+		switch {
+		case one.machine == "":
+			if one.action == "DELETING" {
+				continue
+			}
+			one.fault = "ZONE_RESOURCE_POOL_EXHAUSTED"
+		case !there && one.action == "DELETING":
+			continue
+		case !there:
+			// The group makes it anew, under its name.
+			one.machine, one.action, one.status, one.known = "", "CREATING", "", nil
+		case machine.State == machines.Running:
+			one.status, one.address = "RUNNING", machine.Address
+			if one.action == "CREATING" {
+				one.action = "NONE"
+			}
+		case machine.State == machines.Deleting:
+			one.status = "STOPPING"
+		}
+		left = append(left, one)
+	}
+	c.instances = left
+	return nil
+}
