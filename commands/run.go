@@ -16,6 +16,7 @@ import (
 
 	"gitlab.com/gitlab-org/fleeting/fleeting/connector"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
+	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker"
@@ -85,6 +86,13 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 	})
 	defer client.Close()
 
+	sessions, err := listenForSessions(path, log)
+	if err != nil {
+		return err
+	}
+	if sessions != nil {
+		defer sessions.Close()
+	}
 	remote := newCaches(log)
 	m, err := manager.New(manager.Options{
 		ConfigPath:  path,
@@ -96,6 +104,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 		Hostname:    hostname,
 		SystemID:    systemID,
 		Metrics:     metrics,
+		Sessions:    sessions,
 		Apply: func(file *config.File) {
 			remote.forget()
 			applyLogging(log, file, c)
@@ -126,6 +135,21 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 		log.Error(`Graceful shutdown not finished properly. To gracefully clean up running plugins please use SIGQUIT (ctrl-\) instead of SIGINT (ctrl-c)`)
 	}
 	return err
+}
+
+// listenForSessions starts the server of web terminals; nil without an address to listen on.
+func listenForSessions(path string, log *logrus.Logger) (*session.Server, error) {
+	file, err := config.Load(path)
+	if err != nil {
+		// The manager tells of a file that cannot be loaded, and counts it.
+		return nil, nil
+	}
+	server := file.SessionServer
+	if server.ListenAddress == "" {
+		log.Info("[session_server].listen_address not defined, session endpoints disabled")
+		return nil, nil
+	}
+	return session.Listen(session.Options{ListenAddress: server.ListenAddress, AdvertiseAddress: server.AdvertiseAddress, Log: log})
 }
 
 // providers are the executors of this program.

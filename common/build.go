@@ -62,6 +62,10 @@ type BuildOptions struct {
 	Features spec.Features
 	// RemoteCache is nil without a distributed cache.
 	RemoteCache RemoteCache
+	// Terminal is nil if users cannot get into the job's container. TerminalTimeout is how long a user may stay
+	// there after the scripts have ended.
+	Terminal        Terminal
+	TerminalTimeout time.Duration
 }
 
 // Build is one job under way. It is made for one call of Run.
@@ -197,7 +201,9 @@ func (b *Build) run(ctx context.Context) (err error) {
 	defer release()
 	defer b.cleanup(ctx)
 	b.setExecutorStage(executorRun)
+	b.offerTerminal()
 	err = b.runStages(ctx)
+	b.awaitTerminal(ctx)
 	if err != nil && ctx.Err() != nil {
 		// The context was derived from the machine: its cause tells of a machine that was lost.
 		return context.Cause(ctx)

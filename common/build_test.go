@@ -116,6 +116,10 @@ func (e *executor) Prepare(ctx context.Context) error {
 
 func (e *executor) HelperReady() <-chan struct{} { return e.machine.helper }
 
+func (e *executor) OpenTerminal(context.Context) (io.ReadWriteCloser, error) {
+	return nil, errors.New("there is no terminal here")
+}
+
 func (e *executor) Run(ctx context.Context, s common.Stage) error {
 	e.machine.mu.Lock()
 	e.machine.plans[s.Name] = s.Plan

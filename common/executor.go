@@ -69,6 +69,10 @@ type Executor interface {
 	// exit code; when ctx ended first, the stage was stopped and the error wraps context.Cause(ctx).
 	Run(ctx context.Context, stage Stage) error
 
+	// OpenTerminal opens an interactive shell in the user's container, for which it waits a little. It may be called
+	// from other goroutines between Prepare and Cleanup. What it returns ends with the container at the latest.
+	OpenTerminal(ctx context.Context) (io.ReadWriteCloser, error)
+
 	// Cleanup removes everything the executor made on the machine. It is called exactly once,
 	// whatever happened before, with a context that does not end with the job.
 	Cleanup(ctx context.Context) error

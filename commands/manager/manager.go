@@ -15,6 +15,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
@@ -36,6 +37,8 @@ type Options struct {
 	Hostname    string
 	SystemID    string
 	Metrics     *Metrics
+	// Sessions lets users into the containers of jobs; nil lets nobody in.
+	Sessions *session.Server
 	// Apply is told of every configuration that comes into force.
 	Apply func(*config.File)
 }

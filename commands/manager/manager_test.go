@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -99,6 +100,10 @@ func (e *executor) Connect(context.Context) (common.Machine, error) {
 }
 func (e *executor) Prepare(context.Context) error { return nil }
 func (e *executor) HelperReady() <-chan struct{}  { return nil }
+func (e *executor) OpenTerminal(context.Context) (io.ReadWriteCloser, error) {
+	return nil, errors.New("there is no terminal here")
+}
+
 func (e *executor) Cleanup(context.Context) error { return nil }
 func (e *executor) Run(ctx context.Context, s common.Stage) error {
 	if s.Where != common.InBuild {

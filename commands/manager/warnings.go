@@ -52,10 +52,9 @@ func autoscalerWarnings(file *config.File, runner *config.Runner) []string {
 // ignoredGlobally and ignored are the keys that are set and that this runner does not honour.
 func ignoredGlobally(file *config.File) []string {
 	return set(map[string]bool{
-		"[session_server]": file.SessionServer.ListenAddress != "",
-		"[experimental]":   file.Experimental != nil,
-		"sentry_dsn":       file.SentryDSN != "",
-		"user":             file.User != "",
+		"[experimental]": file.Experimental != nil,
+		"sentry_dsn":     file.SentryDSN != "",
+		"user":           file.User != "",
 	})
 }
 

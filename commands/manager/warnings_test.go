@@ -120,8 +120,8 @@ func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
 	require.Empty(t, ignoredGlobally(file))
 	require.Empty(t, ignored(runner))
 	on := true
-	file.SentryDSN, file.SessionServer.ListenAddress = "https://sentry.example.com/1", ":8093"
+	file.SentryDSN = "https://sentry.example.com/1"
 	runner.ProxyExec, runner.StepRunnerImage = &on, "steps:latest"
-	require.Equal(t, []string{"[session_server]", "sentry_dsn"}, ignoredGlobally(file))
+	require.Equal(t, []string{"sentry_dsn"}, ignoredGlobally(file))
 	require.Equal(t, []string{"proxy_exec", "step_runner_image"}, ignored(runner))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
@@ -29,7 +30,11 @@ func (m *Manager) process(ctx, working context.Context, runner *config.Runner) e
 	}
 	defer m.requests.releaseJob(runner)
 
-	slot, result, err := m.request(ctx, runner, provider)
+	users := m.openSession(provider)
+	if users != nil {
+		defer users.Close()
+	}
+	slot, result, err := m.request(ctx, runner, provider, users)
 	if err != nil {
 		m.tellFailure(log, runner, err)
 		return err
@@ -39,8 +44,16 @@ func (m *Manager) process(ctx, working context.Context, runner *config.Runner) e
 	}
 	defer slot.Release()
 	m.again(ctx, working, runner)
-	m.runJob(working, runner, provider, slot, result)
+	m.runJob(working, runner, provider, slot, result, users)
 	return nil
+}
+
+// openSession makes a place where users of a job's terminal are let in, nil where there is none.
+func (m *Manager) openSession(provider common.ExecutorProvider) *session.Session {
+	if m.options.Sessions == nil || !provider.Features().Session {
+		return nil
+	}
+	return m.options.Sessions.Open()
 }
 
 var (
@@ -50,7 +63,7 @@ var (
 )
 
 // request asks for a job, with room for it made before. Without a job the room is given back.
-func (m *Manager) request(ctx context.Context, runner *config.Runner, provider common.ExecutorProvider) (common.Slot, network.JobResult, error) {
+func (m *Manager) request(ctx context.Context, runner *config.Runner, provider common.ExecutorProvider, users *session.Session) (common.Slot, network.JobResult, error) {
 	if !m.requests.acquireRequest(runner) {
 		m.options.Metrics.requestExceeded(runner)
 		return nil, network.JobResult{}, errRequestLimit
@@ -62,7 +75,11 @@ func (m *Manager) request(ctx context.Context, runner *config.Runner, provider c
 	if err != nil {
 		return nil, network.JobResult{}, fmt.Errorf("failed to update executor: %w", err)
 	}
-	result := m.options.Network.RequestJob(ctx, runner, m.info(runner, provider), nil)
+	var where *network.Session
+	if users != nil {
+		where = users.Info()
+	}
+	result := m.options.Network.RequestJob(ctx, runner, m.info(runner, provider), where)
 	m.markHealth(runner, result.Healthy)
 	switch {
 	case result.Retried:
@@ -101,7 +118,7 @@ func (m *Manager) tellFailure(log *logrus.Entry, runner *config.Runner, err erro
 const finalUpdateTimeout = 30 * time.Second
 
 // runJob runs a job from its commit to its final state.
-func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider common.ExecutorProvider, slot common.Slot, result network.JobResult) {
+func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider common.ExecutorProvider, slot common.Slot, result network.JobResult, users *session.Session) {
 	job := result.Job
 	log := m.log.WithFields(logrus.Fields{
 		"job": job.ID, "project": job.Info.ProjectID, "runner": runner.ShortToken(), "runner_name": runner.Name,
@@ -134,19 +151,31 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 	if err != nil {
 		log.WithError(err).Error("The distributed cache cannot be used: the job goes on without it")
 	}
-	build := common.NewBuild(common.BuildOptions{
+	options := common.BuildOptions{
 		Job: job, Runner: runner, Slot: slot, Trace: trace, Log: log,
 		ConcurrentID: id, ConcurrentProjectID: projectID,
 		Hostname: m.options.Hostname, Version: m.options.Version,
 		TLSVariables: result.TLS.Variables(), CorrelationID: result.CorrelationID,
 		Features: provider.Features(), RemoteCache: cache,
-	})
+	}
+	if users != nil {
+		options.Terminal, options.TerminalTimeout = users, m.sessionTimeout()
+	}
+	build := common.NewBuild(options)
 	m.jobs.add(build, JobStatus{ID: job.ID, URL: build.URL(), Runner: runner})
 	defer m.jobs.remove(build)
 	m.options.Metrics.jobStarted(runner, job)
 	outcome := build.Run(ctx)
 	m.options.Metrics.jobEnded(runner, job, outcome)
 	m.finish(ctx, log, trace, job.Features.FailureReasons, outcome)
+}
+
+// sessionTimeout is how long a user may stay in a job's container after its scripts.
+func (m *Manager) sessionTimeout() time.Duration {
+	if seconds := m.Config().SessionServer.SessionTimeout; seconds > 0 {
+		return time.Duration(seconds) * time.Second
+	}
+	return config.DefaultSessionTimeout
 }
 
 // finish reports the outcome of a job.

@@ -61,6 +61,8 @@ func (e *executor) runBuildOnce(ctx context.Context, stage common.Stage) (string
 		return id, e.startError(ctx, err)
 	}
 	defer p.close()
+	e.user.begin(p.id)
+	defer e.user.end()
 	e.giveOwnership(ctx)
 	p.feed(stage.Script, stage.Stdout, stage.Stderr)
 

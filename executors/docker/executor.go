@@ -48,6 +48,8 @@ type executor struct {
 	images *images.Getter
 	helper helper
 	build  build
+	// user is the build container that runs, for terminals.
+	user userContainer
 }
 
 var _ common.Executor = (*executor)(nil)

@@ -104,6 +104,8 @@ func (p *Provider) Features() spec.Features {
 		ServiceExecutorOpts:    true,
 		ServiceMultipleAliases: true,
 		ServiceVariables:       true,
+		Session:                true,
+		Terminal:               true,
 	}
 }
 

@@ -121,6 +121,8 @@ type Command struct {
 	Env  []string
 	// Stdin says whether the command gets a standard input; it is the Stream's.
 	Stdin bool
+	// Terminal gives the command a terminal. Its output is then read as it is, by Read, and not by Copy.
+	Terminal bool
 }
 
 // Exec is a command under way in a container.
@@ -132,13 +134,13 @@ type Exec struct {
 // Exec starts a command in a container.
 func (c *Client) Exec(ctx context.Context, containerID string, command Command) (*Exec, error) {
 	created, err := c.library().ContainerExecCreate(ctx, containerID, container.ExecOptions{
-		Cmd: command.Args, User: command.User, Env: command.Env,
+		Cmd: command.Args, User: command.User, Env: command.Env, Tty: command.Terminal,
 		AttachStdin: command.Stdin, AttachStdout: true, AttachStderr: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	stream, err := c.hijack(ctx, "/exec/"+created.ID+"/start", nil, container.ExecStartOptions{})
+	stream, err := c.hijack(ctx, "/exec/"+created.ID+"/start", nil, container.ExecStartOptions{Tty: command.Terminal})
 	if err != nil {
 		return nil, err
 	}

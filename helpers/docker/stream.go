@@ -33,6 +33,9 @@ func NewStream(conn net.Conn, output io.Reader) *Stream {
 // Write sends to the standard input.
 func (s *Stream) Write(data []byte) (int, error) { return s.conn.Write(data) }
 
+// Read reads the output of a command that has a terminal.
+func (s *Stream) Read(data []byte) (int, error) { return s.output.Read(data) }
+
 // CloseWrite ends the standard input.
 func (s *Stream) CloseWrite() error {
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {

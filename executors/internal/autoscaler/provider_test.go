@@ -3,6 +3,7 @@ package autoscaler_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -172,8 +173,12 @@ func (i *inner) Connect(ctx context.Context) (common.Machine, error) {
 	_, err := i.env.Connect(ctx)
 	return common.Machine{Hostname: i.env.ID()}, err
 }
-func (i *inner) Prepare(context.Context) error           { return nil }
-func (i *inner) HelperReady() <-chan struct{}            { return nil }
+func (i *inner) Prepare(context.Context) error { return nil }
+func (i *inner) HelperReady() <-chan struct{}  { return nil }
+func (i *inner) OpenTerminal(context.Context) (io.ReadWriteCloser, error) {
+	return nil, errors.New("there is no terminal here")
+}
+
 func (i *inner) Run(context.Context, common.Stage) error { return nil }
 func (i *inner) Cleanup(context.Context) error           { return nil }
 

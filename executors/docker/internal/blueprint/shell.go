@@ -58,6 +58,16 @@ func buildCommand(shell string) []string {
 	}
 }
 
+// TerminalCommand is the interactive shell of a container whose scripts are in the dialect of a runner entry's shell
+// key.
+func TerminalCommand(shell, os string) []string {
+	dialect, err := shellOf(shell, os)
+	if err != nil || dialect == shellBash {
+		return []string{"sh", "-c", findShell}
+	}
+	return []string{dialect}
+}
+
 // encodeCommand is the form in which PowerShell takes a command on its command line.
 func encodeCommand(command string) string {
 	units := utf16.Encode([]rune(command))
