@@ -66,6 +66,8 @@ type BuildOptions struct {
 	// there after the scripts have ended.
 	Terminal        Terminal
 	TerminalTimeout time.Duration
+	// Secrets fetches what the job keeps elsewhere.
+	Secrets SecretStore
 }
 
 // Build is one job under way. It is made for one call of Run.
@@ -87,6 +89,8 @@ type Build struct {
 	givenUp <-chan struct{}
 	// secrets are the values that the log hides.
 	secrets []string
+	// resolved are the job's secrets from elsewhere, as variables.
+	resolved []spec.Variable
 
 	mu       sync.Mutex
 	status   Status
@@ -191,6 +195,9 @@ func (b *Build) run(ctx context.Context) (err error) {
 	b.setState(Running)
 	b.header()
 	if err := b.refuse(); err != nil {
+		return err
+	}
+	if err := b.resolveSecrets(ctx); err != nil {
 		return err
 	}
 

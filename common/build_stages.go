@@ -15,6 +15,7 @@ import (
 
 // The public names of stages, as they stand in sections and metrics.
 const (
+	stageResolveSecrets  = "resolve_secrets"
 	stagePrepareExecutor = "prepare_executor"
 	stagePrepareScript   = "prepare_script"
 	stageGetSources      = "get_sources"

@@ -460,7 +460,6 @@ func TestWhatCannotBeDoneIsRefusedBeforeAnythingIsMade(t *testing.T) {
 		"unsupported image option": func(j *spec.Job) {
 			j.Image = &spec.Image{ExecutorOpts: spec.ExecutorOpts{Unsupported: []string{"docker.foo"}}}
 		},
-		"secrets":        func(j *spec.Job) { j.Secrets = map[string]spec.Secret{"A": nil} },
 		"script and run": func(j *spec.Job) { j.Run = `[{"name":"x"}]` },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -149,6 +149,7 @@ func (b *Build) variables(machine Machine) variables.List {
 			list = append(list, v)
 		}
 	}
+	list = append(list, b.resolved...)
 	environment := "CI_DISPOSABLE_ENVIRONMENT"
 	if o.Features.Shared {
 		environment = "CI_SHARED_ENVIRONMENT"
@@ -183,9 +184,6 @@ func (b *Build) refuse() error {
 		if err := unsupportedOptions("services", service.ExecutorOpts); err != nil {
 			return err
 		}
-	}
-	if len(b.options.Job.Secrets) > 0 {
-		return unsupported(fmt.Errorf("secrets from external providers are not supported by this runner"))
 	}
 	return b.adoptRun()
 }

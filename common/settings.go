@@ -31,6 +31,7 @@ type Settings struct {
 	RestoreCacheAttempts     int
 	ArtifactDownloadAttempts int
 	SectionAttempts          int
+	SecretsAttempts          int
 	AfterScriptIgnoreErrors  bool
 	CacheRequestTimeout      int // minutes
 	CacheFallbackKey         string
@@ -77,6 +78,7 @@ func ReadSettings(vars variables.List, fetchDepth int) (Settings, []string) {
 		RestoreCacheAttempts:     r.attempts("RESTORE_CACHE_ATTEMPTS"),
 		ArtifactDownloadAttempts: r.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
 		SectionAttempts:          r.attempts("EXECUTOR_JOB_SECTION_ATTEMPTS"),
+		SecretsAttempts:          r.attempts("SECRETS_RETRIEVAL_ATTEMPTS"),
 		AfterScriptIgnoreErrors:  r.boolean("AFTER_SCRIPT_IGNORE_ERRORS", true),
 		CacheRequestTimeout:      r.integer("CACHE_REQUEST_TIMEOUT", defaultCacheRequestTimeout),
 		CacheFallbackKey:         vars.Get("CACHE_FALLBACK_KEY"),

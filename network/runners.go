@@ -37,8 +37,7 @@ func (c *Client) RunnerInfo(r *config.Runner, features spec.Features, defaultShe
 	return info
 }
 
-// withConstantFeatures adds what every executor can do. It leaves out vault_secrets: jobs that need them
-// are better not sent here.
+// withConstantFeatures adds what every executor can do.
 func withConstantFeatures(f spec.Features) spec.Features {
 	// The client's.
 	f.TraceReset, f.TraceChecksum, f.TraceSize = true, true, true
@@ -46,7 +45,7 @@ func withConstantFeatures(f spec.Features) spec.Features {
 	// Every shell's.
 	f.Artifacts, f.UploadMultipleArtifacts, f.UploadRawArtifacts, f.ArtifactsExclude = true, true, true, true
 	f.Cache, f.FallbackCacheKeys, f.Refspecs, f.Masking, f.RawVariables = true, true, true, true, true
-	f.MultiBuildSteps, f.ReturnExitCode, f.JobInputs = true, true, true
+	f.MultiBuildSteps, f.ReturnExitCode, f.JobInputs, f.VaultSecrets = true, true, true, true
 	return f
 }
 

@@ -32,8 +32,7 @@ func TestRunnerInfo(t *testing.T) {
 		require.Equal(t, map[string]string{"region": "eu", "own": "1", "global": "2"}, info.Labels)
 		f := info.Features
 		require.True(t, f.Image && f.CancelGracefully && f.TwoPhaseJobCommit && f.TraceChecksum && f.ReturnExitCode)
-		require.False(t, f.VaultSecrets)
-		require.True(t, f.JobInputs)
+		require.True(t, f.JobInputs && f.VaultSecrets)
 		require.False(t, f.Shared || f.Proxy || f.Session)
 
 		info = s.client.RunnerInfo(&config.Runner{Shell: "pwsh"}, spec.Features{}, "bash", nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -11,6 +12,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/secrets"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
 
@@ -158,6 +160,7 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 		TLSVariables: result.TLS.Variables(), CorrelationID: result.CorrelationID,
 		Features: provider.Features(), RemoteCache: cache,
 	}
+	options.Secrets = secrets.NewClient(fmt.Sprintf("%d-%d-%s", job.ID, job.Info.ProjectID, serverHost(runner.URL)))
 	if users != nil {
 		options.Terminal, options.TerminalTimeout = users, m.sessionTimeout()
 	}
@@ -168,6 +171,15 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 	outcome := build.Run(ctx)
 	m.options.Metrics.jobEnded(runner, job, outcome)
 	m.finish(ctx, log, trace, job.Features.FailureReasons, outcome)
+}
+
+// serverHost is the host in the address of a GitLab.
+func serverHost(address string) string {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return parsed.Hostname()
 }
 
 // sessionTimeout is how long a user may stay in a job's container after its scripts.
