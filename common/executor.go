@@ -117,6 +117,9 @@ type Stage struct {
 	Where  Where
 	Script string
 	Plan   *plan.Plan
+	// Input follows the plan of a stage in the helper; nil for nothing. Run closes it when the stage has
+	// ended. A stage with it is not tried again by the executor.
+	Input io.ReadCloser
 	// Stdout and Stderr take the output. They are written to by different goroutines.
 	Stdout io.Writer
 	Stderr io.Writer

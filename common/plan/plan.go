@@ -37,6 +37,11 @@ type Plan struct {
 
 	// Server is the GitLab instance, for artifacts.
 	Server Server `json:"server"`
+
+	// Relay is where, on loopback, the helper offers a server that is at the other end of its standard
+	// streams; empty without one. Standard input goes on as a stream of helpers/relay then, standard output
+	// is its other direction, and all output for the user goes to standard error.
+	Relay string `json:"relay,omitempty"`
 }
 
 // Variable is one variable of the job.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,9 @@ func (e *executor) foreseesHelper() bool {
 // runHelper runs a plan in the helper container. A container that somebody removed meanwhile is made
 // anew, as often as the job allows.
 func (e *executor) runHelper(ctx context.Context, stage common.Stage) error {
+	if stage.Input != nil {
+		defer stage.Input.Close()
+	}
 	document, err := json.Marshal(stage.Plan)
 	if err != nil {
 		return fmt.Errorf("encoding the plan of %s: %w", stage.Name, err)
@@ -74,6 +78,9 @@ func (e *executor) runHelper(ctx context.Context, stage common.Stage) error {
 			return err
 		}
 		e.forgetHelper(id)
+		if stage.Input != nil {
+			return err
+		}
 		if attempt >= e.job.Settings.SectionAttempts {
 			return fmt.Errorf("execution attempts exceeded: %w", err)
 		}
@@ -96,10 +103,19 @@ func (e *executor) runStage(ctx context.Context, id string, stage common.Stage, 
 	copied := make(chan error, 1)
 	go func() { copied <- exec.Copy(stage.Stdout, stage.Stderr) }()
 	sent := make(chan error, 1)
-	go func() {
+	var following sync.WaitGroup
+	defer following.Wait()
+	if stage.Input != nil {
+		defer stage.Input.Close()
+	}
+	following.Go(func() {
 		_, err := exec.Write(document)
 		sent <- err
-	}()
+		if err == nil && stage.Input != nil {
+			// The stage's own result tells of a stream that was cut.
+			_, _ = io.Copy(exec, stage.Input)
+		}
+	})
 	select {
 	case err = <-copied:
 	case <-ctx.Done():

@@ -12,8 +12,8 @@ import (
 // maxPlan is the largest plan that is read.
 const maxPlan = 64 << 20
 
-// ReadPlan reads a plan from the beginning of r, whose rest it may read in part.
-func ReadPlan(r io.Reader) (*plan.Plan, error) {
+// ReadPlan reads a plan from the beginning of r and returns what follows it.
+func ReadPlan(r io.Reader) (*plan.Plan, io.Reader, error) {
 	limited := &io.LimitedReader{R: r, N: maxPlan}
 	decoder := json.NewDecoder(limited)
 	// A field that is not known comes from a runner of another version, and would be work left undone.
@@ -22,13 +22,13 @@ func ReadPlan(r io.Reader) (*plan.Plan, error) {
 	err := decoder.Decode(&p)
 	switch {
 	case err == nil:
-		return &p, nil
+		return &p, io.MultiReader(decoder.Buffered(), r), nil
 	case limited.N <= 0:
-		return nil, fmt.Errorf("the plan is larger than %d MiB", maxPlan>>20)
+		return nil, nil, fmt.Errorf("the plan is larger than %d MiB", maxPlan>>20)
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("there is no plan on standard input")
+		return nil, nil, errors.New("there is no plan on standard input")
 	default:
-		return nil, fmt.Errorf("reading the plan: %w; the runner and its helper have to be of the same version", withoutValues(err))
+		return nil, nil, fmt.Errorf("reading the plan: %w; the runner and its helper have to be of the same version", withoutValues(err))
 	}
 }
 

@@ -16,11 +16,19 @@ func TestPlanIsReadBeforeTheInputEnds(t *testing.T) {
 	r, w := io.Pipe()
 	want := &plan.Plan{Stage: "get_sources", Sources: &plan.Sources{Strategy: plan.StrategyFetch}}
 	go func() { _ = json.NewEncoder(w).Encode(want) }()
-	got, err := stage.ReadPlan(r)
+	got, _, err := stage.ReadPlan(r)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	// The encoder's line break may be left.
 	require.NoError(t, r.Close())
+}
+
+func TestWhatFollowsThePlanIsKept(t *testing.T) {
+	_, rest, err := stage.ReadPlan(strings.NewReader(`{"stage":"x","relay":"127.0.0.1:1"}` + "the rest"))
+	require.NoError(t, err)
+	got, err := io.ReadAll(rest)
+	require.NoError(t, err)
+	require.Equal(t, "the rest", string(got))
 }
 
 func TestInputThatIsNoPlanIsAnError(t *testing.T) {
@@ -32,7 +40,7 @@ func TestInputThatIsNoPlanIsAnError(t *testing.T) {
 		`{"stage":"x","new":1}`: `unknown field "new"`,
 		`{"stage":"` + strings.Repeat("x", 65<<20) + `"}`: "larger than 64 MiB",
 	} {
-		_, err := stage.ReadPlan(strings.NewReader(input))
+		_, _, err := stage.ReadPlan(strings.NewReader(input))
 		require.ErrorContains(t, err, message)
 	}
 }
@@ -41,7 +49,7 @@ func FuzzPlansAreReadOrRefused(f *testing.F) {
 	f.Add(`{"stage":"x","sources":{"strategy":"fetch"}}`)
 	f.Add(`{"save_caches":[{"key":{"remote":{"headers":{"a":["b"]}}}}]}`)
 	f.Fuzz(func(t *testing.T, input string) {
-		p, err := stage.ReadPlan(strings.NewReader(input))
+		p, _, err := stage.ReadPlan(strings.NewReader(input))
 		require.True(t, (p == nil) == (err != nil))
 	})
 }
