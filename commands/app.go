@@ -67,6 +67,7 @@ func New(env Environment) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			runCommand(env, log),
+			execCommand(env, log),
 			registerCommand(env, log),
 			verifyCommand(env, log),
 			unregisterCommand(env, log),
