@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path"
@@ -25,6 +26,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/pipeline"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/common/variables"
 )
@@ -322,7 +324,7 @@ func chosenJobs(p *pipeline.Pipeline, request execRequest, withNeeds bool, conso
 
 // execRunner is the entry that jobs run with: one of the configuration, or one of our own.
 func execRunner(c *cli.Command, executor string, tree *localrun.Tree) (*config.Runner, error) {
-	runner := &config.Runner{Name: "exec", Docker: &config.Docker{Volumes: []string{"/cache"}, PullPolicy: config.StringOrArray{"if-not-present"}}}
+	runner := &config.Runner{Name: "exec", Docker: &config.Docker{PullPolicy: config.StringOrArray{"if-not-present"}}}
 	switch file := c.String(flagConfig); {
 	case file != "":
 		found, err := configuredRunner(file, c.String(flagRunner), executor)
@@ -344,6 +346,14 @@ func execRunner(c *cli.Command, executor string, tree *localrun.Tree) (*config.R
 	if runner.Docker == nil {
 		runner.Docker = &config.Docker{}
 	}
+	if _, chosen := runner.FeatureFlags[featureflags.Timestamps]; !chosen {
+		flags := maps.Clone(runner.FeatureFlags)
+		if flags == nil {
+			flags = map[string]bool{}
+		}
+		flags[featureflags.Timestamps] = false
+		runner.FeatureFlags = flags
+	}
 	if image := c.String(flagDockerImage); image != "" {
 		runner.Docker.Image = image
 	}
@@ -355,6 +365,10 @@ func execRunner(c *cli.Command, executor string, tree *localrun.Tree) (*config.R
 	sum := sha256.Sum256([]byte(tree.Dir + "\x00" + runner.Name))
 	runner.ID, runner.Token, runner.URL = 0, "exec"+hex.EncodeToString(sum[:8]), "http://127.0.0.1"
 	runner.SystemID = "s_exec"
+	if c.String(flagConfig) == "" {
+		// A later run finds the caches again, whichever jobs run beside each other.
+		runner.Docker.Volumes = []string{"gitlab-runner-" + runner.Token + ":/cache"}
+	}
 	if runner.Executor != executorAutoscaler {
 		runner.Autoscaler = nil
 		return runner, nil

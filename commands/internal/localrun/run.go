@@ -75,8 +75,8 @@ type run struct {
 	done map[*pipeline.Job]int64
 }
 
-// ErrJobsFailed: jobs that must not fail did.
-var ErrJobsFailed = errors.New("the pipeline failed")
+// ErrJobsFailed: a job that must succeed did not.
+var ErrJobsFailed = errors.New("a job failed that must not")
 
 const (
 	// firstPort and ports are where the helpers of jobs see the server, on their own loopback.
