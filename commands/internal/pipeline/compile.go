@@ -210,7 +210,7 @@ func (c *compiler) workflow() error {
 	if !m.has("rules") {
 		return nil
 	}
-	found, err := c.rules(m.get("rules"), c.visible(nil), []string{"if", "when", "variables", "exists"})
+	found, err := c.rules(m.get("rules"), c.visible(nil), []string{"if", "when", "variables", "exists", "changes"})
 	if err != nil {
 		return in("rules", err)
 	}
