@@ -168,6 +168,11 @@ func (t *Tree) commit(ctx context.Context, user repository) error {
 			refs += "create " + name + " " + id + "\n"
 		}
 	}
+	if !t.Tag {
+		if _, err := store.git(ctx, "symbolic-ref", "HEAD", t.fullRef()); err != nil {
+			return fmt.Errorf("taking the working tree: %w", err)
+		}
+	}
 	store.stdin = refs
 	if _, err := store.git(ctx, "update-ref", "--stdin"); err != nil {
 		return fmt.Errorf("taking the working tree: %w", err)
