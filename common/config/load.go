@@ -162,6 +162,7 @@ func (c *Config) Validate() error {
 func (a *Autoscaler) validate() error {
 	for key, value := range map[string]int{
 		"capacity_per_instance": a.CapacityPerInstance, "max_use_count": a.MaxUseCount, "max_instances": a.MaxInstances,
+		"prefetch_recent_images": a.PrefetchRecentImages,
 	} {
 		if value < 0 {
 			return fmt.Errorf("%s is %d: it must not be negative", key, value)

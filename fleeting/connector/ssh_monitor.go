@@ -86,8 +86,11 @@ func (m *monitor) start(conn ssh.Conn, interval time.Duration) {
 
 func (m *monitor) awaitEnd() {
 	err := m.conn.Wait()
+	// "ssh tunnel" is what users search for.
 	if err == nil || errors.Is(err, io.EOF) {
-		err = errors.New("closed by the instance")
+		err = errors.New("closed by the instance: ssh tunnel: EOF")
+	} else {
+		err = fmt.Errorf("ssh tunnel: %w", err)
 	}
 	m.blame(remoteError{err})
 	close(m.done)

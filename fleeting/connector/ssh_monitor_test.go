@@ -24,7 +24,7 @@ func TestSSHNoticesTheEndOfItsConnection(t *testing.T) {
 	server.cut()
 	<-client.Done()
 	require.ErrorIs(t, client.Err(), ErrConnectionLost)
-	require.EqualError(t, client.Err(), `connection lost: instance "i-1": closed by the instance`)
+	require.EqualError(t, client.Err(), `connection lost: instance "i-1": closed by the instance: ssh tunnel: EOF`)
 
 	require.ErrorIs(t, client.Run(t.Context(), RunOptions{Command: "true"}), ErrConnectionLost)
 	_, err := client.Dial("unix", "/run/docker.sock")

@@ -31,6 +31,7 @@ func TestJobsOnAKilledInstanceFailInOneLineAndTheirSlotsComeBack(t *testing.T) {
 		require.Positive(t, at, log)
 		line, _, _ := strings.Cut(log[at:], "\n")
 		require.Contains(t, line, "instance "+instance+" was lost during the job: instance unexpectedly removed")
+		require.Contains(t, line, "ssh tunnel: ")
 		require.Contains(t, line, "look for what removed or stopped it")
 	}
 	s.awaitLog("error", "instance unexpectedly removed", instance)

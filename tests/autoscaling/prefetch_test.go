@@ -35,6 +35,14 @@ func TestImagesAreThereBeforeTheFirstJob(t *testing.T) {
 	s.start(s.Text(s.config(rig.Config{IdleCount: 1, Plugin: insecure, Autoscaler: fmt.Sprintf("    prefetch_images = [%q]", image)})))
 	s.awaitLog("image is on the instance ahead of its jobs", image)
 	with := s.toFirstCommand(image)
+	s.stop()
+
+	// The jobs on the first instance teach what the second one gets: an image of one job alone would not.
+	recent := s.config(rig.Config{MaxUseCount: 2, IdleCount: 1, Plugin: insecure, Autoscaler: "    prefetch_recent_images = 2"})
+	s.start(s.Text(recent))
+	s.succeeds(s.enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
+	s.succeeds(s.enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
+	s.awaitLog("image is on the instance ahead of its jobs", image)
 	t.Logf("from hand-out to the first command: %s without prefetch_images, %s with", without, with)
 	require.Less(t, with, without)
 }
