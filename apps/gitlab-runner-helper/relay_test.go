@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +20,20 @@ import (
 type streams struct {
 	io.Reader
 	io.WriteCloser
+}
+
+// untilEnd tells of the end of what is read from it.
+type untilEnd struct {
+	io.Reader
+	ended chan struct{}
+}
+
+func (u *untilEnd) Read(data []byte) (int, error) {
+	n, err := u.Reader.Read(data)
+	if err != nil {
+		close(u.ended)
+	}
+	return n, err
 }
 
 func TestServerAtTheOtherEndOfTheStandardStreamsIsReached(t *testing.T) {
@@ -49,12 +61,12 @@ func TestServerAtTheOtherEndOfTheStandardStreamsIsReached(t *testing.T) {
 	_, err = stdin.Write(document)
 	require.NoError(t, err)
 
-	listener, err := relay.Session(streams{stdout, stdin})
+	ended := make(chan struct{})
+	stop, err := relay.Serve(streams{&untilEnd{stdout, ended}, stdin}, httputil.NewSingleHostReverseProxy(server))
 	require.NoError(t, err)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = http.Serve(listener, httputil.NewSingleHostReverseProxy(server)) })
 	// The output ends before the process is waited for: see exec.Cmd.StdoutPipe.
-	serving.Wait()
+	<-ended
+	stop()
 	require.NoError(t, cmd.Wait(), "%s", out)
 	_, err = os.Stat(filepath.Join(dir, "readme"))
 	require.NoError(t, err)

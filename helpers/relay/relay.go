@@ -8,20 +8,46 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
+	"net/http"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/yamux"
 )
 
-// Session makes the server's end of a stream: a listener for what arrives at the other one. It ends with
-// the stream. Close it.
-func Session(stream io.ReadWriteCloser) (net.Listener, error) {
+// Serve answers what arrives at the other end of a stream, until stop is called or the stream ends. stop
+// closes the stream and returns when nothing is under way any more.
+func Serve(stream io.ReadWriteCloser, handler http.Handler) (stop func(), err error) {
 	session, err := yamux.Server(stream, settings())
 	if err != nil {
 		return nil, fmt.Errorf("beginning a relay: %w", err)
 	}
-	return session, nil
+	var working sync.WaitGroup
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				working.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				working.Done()
+			}
+		},
+	}
+	serving := make(chan struct{})
+	go func() {
+		defer close(serving)
+		_ = server.Serve(session)
+	}()
+	return func() {
+		// The session's end is that of its connections, and of the listener.
+		_ = session.Close()
+		_ = server.Close()
+		<-serving
+		working.Wait()
+	}, nil
 }
 
 // settings keep quiet: what goes wrong shows at the connections. The stream's end is told by the stream.

@@ -22,18 +22,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func pair(t *testing.T, handler http.Handler) (*relay.Relay, net.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
-	listener, err := relay.Session(far)
+	stop, err := relay.Serve(far, handler)
 	require.NoError(t, err)
-	server := &http.Server{Handler: handler}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) })
 	r, err := relay.Listen(t.Context(), "127.0.0.1:0", near)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_ = r.Close()
-		_ = server.Close()
-		_ = listener.Close()
-		serving.Wait()
+		stop()
 	})
 	return r, near
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
-	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
@@ -43,15 +41,11 @@ func (e *linkedExecutor) Run(ctx context.Context, stage common.Stage) error {
 	}
 	input, toHelper := io.Pipe()
 	fromHelper, output := io.Pipe()
-	listener, err := relay.Session(stream{Reader: fromHelper, Writer: toHelper, ends: []io.Closer{fromHelper, toHelper}})
+	stop, err := relay.Serve(stream{Reader: fromHelper, Writer: toHelper, ends: []io.Closer{fromHelper, toHelper}}, e.slot.server)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: e.slot.server, ReadHeaderTimeout: time.Minute}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) })
-	defer serving.Wait()
-	defer server.Close()
+	defer stop()
 	defer output.Close()
 
 	linked := *stage.Plan

@@ -71,6 +71,7 @@ func (s *fakeSlot) Release() {
 }
 
 type fakeExecutor struct {
+	common.Executor
 	p     *provider
 	job   *common.Job
 	ready chan struct{}
