@@ -56,7 +56,7 @@ const (
 func execCommand(env Environment, log *logrus.Logger) *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
-		Usage:     "run jobs of .gitlab-ci.yml from the working tree, without a GitLab",
+		Usage:     "run jobs of .gitlab-ci.yml without a GitLab",
 		ArgsUsage: "[docker|docker-autoscaler] JOB",
 		Description: "Examples:\n" +
 			"  gitlab-runner exec test\n" +

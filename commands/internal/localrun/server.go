@@ -31,11 +31,18 @@ type server struct {
 	dir   string
 	token string
 	log   logrus.FieldLogger
+	// limit is that of one upload, in bytes.
+	limit int64
 
 	mu     sync.Mutex
 	nextID int
 	kept   map[int64]map[string]artifact
 }
+
+// maxArtifact keeps a job from filling the disk.
+const maxArtifact = 10 << 30
+
+var errTooLarge = errors.New("the artifacts are larger than the 10 GiB that are kept")
 
 // artifact is one upload of a job.
 type artifact struct {
@@ -44,7 +51,7 @@ type artifact struct {
 }
 
 func newServer(tree *Tree, dir, token string, log logrus.FieldLogger) *server {
-	return &server{tree: tree, dir: dir, token: token, log: log, kept: map[int64]map[string]artifact{}}
+	return &server{tree: tree, dir: dir, token: token, log: log, limit: maxArtifact, kept: map[int64]map[string]artifact{}}
 }
 
 // artifact returns what a job uploaded under a type.
@@ -151,6 +158,11 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request) {
 		kind = "archive"
 	}
 	received, err := s.receive(r)
+	if errors.Is(err, errTooLarge) {
+		s.log.WithError(err).Warning("receiving artifacts failed")
+		http.Error(w, `{"message":"413 Request Entity Too Large"}`, http.StatusRequestEntityTooLarge)
+		return
+	}
 	if err != nil {
 		s.log.WithError(err).Warning("receiving artifacts failed")
 		http.Error(w, `{"message":"400 Bad Request"}`, http.StatusBadRequest)
@@ -188,8 +200,14 @@ func (s *server) receive(r *http.Request) (artifact, error) {
 		if err != nil {
 			return artifact{}, err
 		}
-		size, err := io.Copy(file, part)
-		return artifact{path: place, size: size}, errors.Join(err, file.Close())
+		size, err := io.Copy(file, io.LimitReader(part, s.limit+1))
+		if err == nil && size > s.limit {
+			err = errTooLarge
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, os.Remove(place))
+		}
+		return artifact{path: place, size: size}, err
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +101,12 @@ func TestArtifactsGoInAndOut(t *testing.T) {
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	require.Equal(t, "the archive", string(body))
+
+	s.limit = 5
+	require.Equal(t, network.UploadTooLarge, upload("archive", []byte("too large")))
+	left, err := os.ReadDir(s.dir)
+	require.NoError(t, err)
+	require.Len(t, left, 2, "what was refused is not kept")
 
 	list, err := s.dotenv(5)
 	require.NoError(t, err)
