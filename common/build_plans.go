@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,12 +178,42 @@ func (b *Build) uploadPlan(success bool) *plan.Plan {
 			TimeoutSeconds:               int(upload.Seconds()),
 			ResponseHeaderTimeoutSeconds: int(header.Seconds()),
 			LogResponses:                 b.job.Settings.DebugTrace,
+			Provenance:                   b.provenance(a.Format),
 		})
 	}
 	if p.UploadArtifacts == nil {
 		return nil
 	}
 	return p
+}
+
+// provenance is what is told about the origin of artifacts, if the job asks for it. Only a zip archive can hold it.
+func (b *Build) provenance(format string) *plan.Provenance {
+	if !b.job.Settings.ArtifactsMetadata || format != "zip" {
+		return nil
+	}
+	var names []string
+	for _, v := range b.job.Variables.Unique() {
+		names = append(names, v.Key)
+	}
+	slices.Sort(names)
+	return &plan.Provenance{
+		RunnerID: b.job.Runner.ID, RunnerName: b.job.Runner.Name, RunnerRevision: b.options.Version.Revision,
+		Executor: b.job.Runner.Executor, JobName: b.job.Spec.Info.Name,
+		RepoURL:    strings.TrimSuffix(plainURL(b.job.Spec.Git.RepoURL), ".git"),
+		RepoDigest: b.job.Spec.Git.Sha,
+		StartedAt:  b.started.UTC(), EndedAt: time.Now().UTC(), Parameters: names,
+	}
+}
+
+// plainURL is an address without credentials.
+func plainURL(address string) string {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	parsed.User = nil
+	return parsed.String()
 }
 
 func (b *Build) cleanupPlan() *plan.Plan {

@@ -38,6 +38,7 @@ type Settings struct {
 	CacheCompressionLevel    string
 	CacheCompressionFormat   string
 	ArtifactCompressionLevel string
+	ArtifactsMetadata        bool
 	DockerAuthConfig         string
 	ScriptTimeout            time.Duration
 	AfterScriptTimeout       time.Duration
@@ -85,6 +86,7 @@ func ReadSettings(vars variables.List, fetchDepth int) (Settings, []string) {
 		CacheCompressionLevel:    r.choice("CACHE_COMPRESSION_LEVEL", compressionLevels, "default"),
 		CacheCompressionFormat:   r.choice("CACHE_COMPRESSION_FORMAT", compressionFormats, "zip"),
 		ArtifactCompressionLevel: r.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
+		ArtifactsMetadata:        r.boolean("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
 		DockerAuthConfig:         vars.Get("DOCKER_AUTH_CONFIG"),
 		ScriptTimeout:            r.duration("RUNNER_SCRIPT_TIMEOUT", 0),
 		AfterScriptTimeout:       r.duration("RUNNER_AFTER_SCRIPT_TIMEOUT", defaultAfterScriptTimeout),

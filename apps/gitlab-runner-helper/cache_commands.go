@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,9 +98,9 @@ func cacheKey(cmd *cli.Command, headURL string) (plan.CacheKey, error) {
 		return plan.CacheKey{}, err
 	}
 	key := plan.CacheKey{Name: filepath.Base(filepath.Dir(file)), File: file}
-	url, blobURL := cmd.String("url"), cmd.String("gocloud-url")
-	if url == "" && blobURL == "" {
-		return key, nil
+	address := cmd.String("url")
+	if address == "" {
+		return key, refuseBlob(cmd.String("gocloud-url"))
 	}
 	headers := http.Header{}
 	for _, header := range cmd.StringSlice("header") {
@@ -109,8 +110,21 @@ func cacheKey(cmd *cli.Command, headURL string) (plan.CacheKey, error) {
 		}
 		headers.Add(name, strings.TrimSpace(value))
 	}
-	key.Remote = &plan.Remote{URL: url, HeadURL: headURL, Headers: headers, BlobURL: blobURL}
+	key.Remote = &plan.Remote{URL: address, HeadURL: headURL, Headers: headers}
 	return key, nil
+}
+
+// refuseBlob says why a store cannot be reached by its own client. A script of the user's may ask for that.
+func refuseBlob(address string) error {
+	if address == "" {
+		return nil
+	}
+	scheme := "an unknown kind"
+	if u, err := url.Parse(address); err == nil {
+		scheme = u.Scheme
+	}
+	return fmt.Errorf("--gocloud-url: this helper reaches a distributed cache by signed URLs only, not by temporary credentials for %s; "+
+		"give --url, or configure the runner's cache with credentials that can sign URLs", scheme)
 }
 
 // takeAlternate gives an archive that has its former name the one that is asked for.

@@ -8,6 +8,8 @@
 // the same version.
 package plan
 
+import "time"
+
 // Plan is the work of one stage. At most one of the pointers from Sources on is set; the helper
 // refuses a plan without work.
 type Plan struct {
@@ -145,13 +147,11 @@ type CacheKey struct {
 	Remote *Remote `json:"remote,omitempty"`
 }
 
-// Remote is a remote object: either signed URLs or a blob URL with the environment its client needs.
+// Remote is a remote object, by signed URLs.
 type Remote struct {
 	URL     string              `json:"url,omitempty"`
 	HeadURL string              `json:"head_url,omitempty"`
 	Headers map[string][]string `json:"headers,omitempty"`
-	BlobURL string              `json:"blob_url,omitempty"`
-	Env     map[string]string   `json:"env,omitempty"`
 }
 
 // CacheRestore restores one cache entry from the first of Keys that has an archive. Notice is set
@@ -204,6 +204,23 @@ type ArtifactUpload struct {
 	TimeoutSeconds               int      `json:"timeout_seconds,omitempty"`
 	ResponseHeaderTimeoutSeconds int      `json:"response_header_timeout_seconds,omitempty"`
 	LogResponses                 bool     `json:"log_responses,omitempty"`
+	// Provenance is what is told about the archive's origin in a file of its own; nil is nothing.
+	Provenance *Provenance `json:"provenance,omitempty"`
+}
+
+// Provenance is where artifacts come from. Times are in UTC. Parameters are the names of the job's variables; their
+// values are nobody's business.
+type Provenance struct {
+	RunnerID       int64     `json:"runner_id"`
+	RunnerName     string    `json:"runner_name"`
+	RunnerRevision string    `json:"runner_revision"`
+	Executor       string    `json:"executor"`
+	JobName        string    `json:"job_name"`
+	RepoURL        string    `json:"repo_url"`
+	RepoDigest     string    `json:"repo_digest"`
+	StartedAt      time.Time `json:"started_at"`
+	EndedAt        time.Time `json:"ended_at"`
+	Parameters     []string  `json:"parameters,omitempty"`
 }
 
 // Cleanup is the work of cleanup_file_variables.

@@ -70,6 +70,14 @@ func (t *Transfer) Upload(ctx context.Context, a plan.ArtifactUpload) error {
 		t.Console.Error("No files to upload")
 		return nil
 	}
+	if a.Provenance != nil && format == archive.Zip {
+		statement, remove, err := t.writeProvenance(ctx, a, names)
+		if err != nil {
+			return fmt.Errorf("telling where the artifacts come from: %w", err)
+		}
+		defer remove()
+		names = append(names, statement)
+	}
 	content := &packer{
 		ctx: ctx, root: t.Root, names: names,
 		opts: archive.Options{Format: format, Level: level, Skipped: func(name, reason string) {

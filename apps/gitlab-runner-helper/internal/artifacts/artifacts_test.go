@@ -1,12 +1,16 @@
 package artifacts_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,6 +132,47 @@ func TestUploadedArtifactsCanBeDownloaded(t *testing.T) {
 			require.Contains(t, out.String(), "\x1b[32;1mDownloading artifacts for build (7)...\x1b[0;m\n")
 		})
 	}
+}
+
+func TestTheOriginOfArtifactsIsTold(t *testing.T) {
+	var out bytes.Buffer
+	gitlab := &coordinator{uploads: []network.UploadState{network.UploadSucceeded}}
+	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	moved := transfer(t, gitlab, &out, "out/a", "other")
+	require.NoError(t, moved.Upload(t.Context(), plan.ArtifactUpload{
+		JobID: 7, Token: "secret", Name: "$CI_JOB_NAME", Paths: []string{"out/"}, Format: "zip",
+		Provenance: &plan.Provenance{
+			RunnerID: 3, RunnerName: "r", RunnerRevision: "abcd", Executor: "docker", JobName: "build it",
+			RepoURL: "https://gitlab.example.com/grp/app", RepoDigest: "c0ffee",
+			StartedAt: started, EndedAt: started.Add(time.Minute), Parameters: []string{"SECRET"},
+		},
+	}))
+	packed, err := zip.NewReader(bytes.NewReader(gitlab.archive), int64(len(gitlab.archive)))
+	require.NoError(t, err)
+	file, err := packed.Open("build it-metadata.json")
+	require.NoError(t, err)
+	text, err := io.ReadAll(file)
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	sum := sha256.Sum256([]byte("content of out/a"))
+	require.JSONEq(t, `{
+		"_type": "https://in-toto.io/Statement/v0.1",
+		"predicateType": "https://slsa.dev/provenance/v1",
+		"subject": [{"name": "out/a", "digest": {"sha256": "`+hex.EncodeToString(sum[:])+`"}}],
+		"predicate": {
+			"buildDefinition": {
+				"buildType": "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/abcd/PROVENANCE.md",
+				"externalParameters": {"SECRET": "", "entryPoint": "build it", "source": "https://gitlab.example.com/grp/app"},
+				"internalParameters": {"architecture": "`+runtime.GOARCH+`", "executor": "docker", "job": "7", "name": "r"},
+				"resolvedDependencies": [{"uri": "https://gitlab.example.com/grp/app", "digest": {"sha256": "c0ffee"}}]
+			},
+			"runDetails": {
+				"builder": {"id": "https://gitlab.example.com/grp/app/-/runners/3", "version": {"gitlab-runner": "abcd"}},
+				"metadata": {"invocationID": "7", "startedOn": "2026-01-02T03:04:05Z", "finishedOn": "2026-01-02T03:05:05Z"}
+			}
+		}
+	}`, string(text))
+	require.NoFileExists(t, filepath.Join(moved.Workspace.ProjectDir, "build it-metadata.json"), "it is in the archive only")
 }
 
 func TestNamesOfArchives(t *testing.T) {

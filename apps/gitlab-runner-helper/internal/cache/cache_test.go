@@ -319,15 +319,6 @@ func TestFailedExtractionIsCleanedUpIfAskedFor(t *testing.T) {
 	require.FileExists(t, filepath.Join(m.dir, "kept"))
 }
 
-func TestStoresThatCannotBeReachedAreNamed(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	key := m.key("main", &plan.Remote{BlobURL: "azblob://container/key?secret"})
-	said := m.restore(plan.CacheRestore{Keys: []plan.CacheKey{key}})
-	require.Contains(t, said, "not by temporary credentials for azblob")
-	require.NotContains(t, said, "secret")
-}
-
 func TestGivingUpIsAnError(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
