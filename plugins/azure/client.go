@@ -18,9 +18,9 @@ import (
 
 const (
 	// Retries of one request. Longer waits that Azure asks for are kept between calls, not within one.
-	maxRetries    = 3
-	retryDelay    = time.Second
-	maxRetryDelay = 10 * time.Second
+	maxRetries        = 3
+	defaultRetryDelay = time.Second
+	maxRetryDelay     = 10 * time.Second
 
 	// maxPause bounds how long Azure is believed that it wants to be left alone.
 	maxPause = 10 * time.Minute
@@ -37,7 +37,7 @@ type clients struct {
 	endpoint   string
 }
 
-func newClients(c Config) (*clients, error) {
+func newClients(c Config, retryDelay time.Duration) (*clients, error) {
 	cloud, err := c.cloud()
 	if err != nil {
 		return nil, err

@@ -32,8 +32,9 @@ type InstanceGroup struct {
 	model    model
 	growth   growth
 
-	// pause is how long to wait between two looks at an operation; 0 selects operationPause.
-	pause time.Duration
+	// pause is how long to wait between two looks at an operation, retryDelay the wait before the first
+	// repetition of a request; 0 selects the defaults.
+	pause, retryDelay time.Duration
 
 	mu sync.Mutex
 	// doomed are stranded members whose deletion was asked for.
@@ -56,9 +57,12 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 	if g.pause == 0 {
 		g.pause = operationPause
 	}
+	if g.retryDelay == 0 {
+		g.retryDelay = defaultRetryDelay
+	}
 	if g.clients == nil {
 		var err error
-		if g.clients, err = newClients(g.Config); err != nil {
+		if g.clients, err = newClients(g.Config, g.retryDelay); err != nil {
 			return provider.ProviderInfo{}, err
 		}
 	}
