@@ -60,7 +60,7 @@ func (u *uniform) place(ctx context.Context, id string) (place, error) {
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			return place{}, err
+			return place{}, plain(err)
 		}
 		nics = append(nics, page.Value...)
 	}
@@ -76,7 +76,7 @@ func (u *uniform) place(ctx context.Context, id string) (place, error) {
 	for addresses.More() {
 		page, err := addresses.NextPage(ctx)
 		if err != nil {
-			return place{}, err
+			return place{}, plain(err)
 		}
 		for _, address := range page.Value {
 			if found := deref(deref(address.Properties).IPAddress); found != "" {
@@ -92,7 +92,7 @@ func (u *uniform) place(ctx context.Context, id string) (place, error) {
 func (f *flexible) place(ctx context.Context, id string) (place, error) {
 	vm, err := f.vms.Get(ctx, f.group, id, nil)
 	if err != nil {
-		return place{}, err
+		return place{}, plain(err)
 	}
 	p := deref(vm.Properties)
 	at := place{size: string(deref(deref(p.HardwareProfile).VMSize))}
@@ -106,7 +106,7 @@ func (f *flexible) place(ctx context.Context, id string) (place, error) {
 	}
 	nic, err := f.interfaces.Get(ctx, rid.ResourceGroupName, rid.Name, nil)
 	if err != nil {
-		return place{}, err
+		return place{}, plain(err)
 	}
 	_, ip := choose([]*armnetwork.Interface{&nic.Interface})
 	if ip == nil || ip.Properties == nil {
@@ -121,7 +121,7 @@ func (f *flexible) place(ctx context.Context, id string) (place, error) {
 	}
 	public, err := f.publicIPs.Get(ctx, rid.ResourceGroupName, rid.Name, nil)
 	if err != nil {
-		return place{}, err
+		return place{}, plain(err)
 	}
 	at.external = deref(deref(public.Properties).IPAddress)
 	return at, nil

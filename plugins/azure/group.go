@@ -98,7 +98,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 func (g *InstanceGroup) scaleSet(ctx context.Context) (armcompute.VirtualMachineScaleSet, error) {
 	answer, err := g.clients.sets.Get(ctx, g.ResourceGroupName, g.Name, nil)
 	if err != nil {
-		return armcompute.VirtualMachineScaleSet{}, fmt.Errorf("looking at scale set %q: %w", g.Name, err)
+		return armcompute.VirtualMachineScaleSet{}, fmt.Errorf("looking at scale set %q: %w", g.Name, plain(err))
 	}
 	return answer.VirtualMachineScaleSet, nil
 }
@@ -194,7 +194,7 @@ func (g *InstanceGroup) beginDelete(ctx context.Context, instances []string) err
 	}
 	operation, err := g.clients.sets.BeginDeleteInstances(ctx, g.ResourceGroupName, g.Name, ids, nil)
 	if err != nil {
-		return err
+		return plain(err)
 	}
 	watch(g, operation, func(err error) {
 		if err != nil && !gone(err) {

@@ -238,12 +238,15 @@ func TestThrottlingLosesNoInstance(t *testing.T) {
 		a := open(t, options, operator)
 		a.grow(2)
 		before := a.cloud.Calls("List")
-		a.cloud.Faults.Add(faults.Fault{Operation: "List", Status: http.StatusTooManyRequests, Code: "TooManyRequests"})
-		for range 3 {
+		a.cloud.Faults.Add(faults.Fault{Operation: "List", Status: http.StatusTooManyRequests, Code: "TooManyRequests", Message: "slow down"})
+		for i := range 3 {
 			reported := 0
 			err := a.Update(t.Context(), func(string, provider.State) { reported++ })
 			require.Error(t, err)
 			require.Zero(t, reported)
+			require.ErrorContains(t, err, []string{
+				"azure answered 429 TooManyRequests: slow down", "azure asked to be left alone", "azure asked to be left alone",
+			}[i])
 		}
 		require.Equal(t, before+1, a.cloud.Calls("List"), "azure is left alone for as long as it asks")
 		n, err := a.Increase(t.Context(), 1)

@@ -35,7 +35,10 @@ type growth struct {
 		n      int
 	}
 
-	// The last operation failed, and none is begun before.
+	// begun counts operations.
+	begun int
+	// The operation of this number failed, and none is begun before a time.
+	failed  int
 	failure error
 	pause   time.Duration
 	until   time.Time
@@ -68,14 +71,26 @@ func (g *growth) doubt(target int64, n int) {
 	g.unsure.target, g.unsure.n = target, n
 }
 
-// ended takes the outcome of an operation.
-func (g *growth) ended(err error, now time.Time) {
+// begin returns the number of a new operation.
+func (g *growth) begin() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.begun++
+	return g.begun
+}
+
+// ended takes the outcome of an operation. The success of one that began before the last failure says nothing
+// of what Azure has now.
+func (g *growth) ended(number int, err error, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
-		g.failure, g.pause = nil, 0
+		if number > g.failed {
+			g.failure, g.pause = nil, 0
+		}
 		return
 	}
+	g.failed = max(g.failed, number)
 	g.pause = min(max(2*g.pause, firstStockPause), maxStockPause)
 	g.failure, g.until = err, now.Add(g.pause)
 }
@@ -171,15 +186,16 @@ func (g *InstanceGroup) raise(ctx context.Context, seen armcompute.VirtualMachin
 		armcompute.VirtualMachineScaleSetUpdate{SKU: &sku},
 		&armcompute.VirtualMachineScaleSetsClientBeginUpdateOptions{IfMatch: seen.Etag})
 	if err != nil {
-		return err
+		return plain(err)
 	}
+	number := g.growth.begin()
 	watch(g, operation, func(err error) {
 		if code := codeOf(err); code == "OperationPreempted" || code == "Canceled" {
 			// A later change of the scale set took it over.
 			return
 		}
 		err = explain(err)
-		g.growth.ended(err, time.Now())
+		g.growth.ended(number, err, time.Now())
 		if err != nil {
 			g.log.Error("azure could not make all instances", "capacity", capacity, "err", err)
 		}
@@ -196,7 +212,7 @@ func watch[T any](g *InstanceGroup, operation *runtime.Poller[T], tell func(erro
 		for {
 			_, err := operation.PollUntilDone(ctx, &runtime.PollUntilDoneOptions{Frequency: g.pause})
 			if err == nil || operation.Done() {
-				tell(err)
+				tell(plain(err))
 				return
 			}
 			// It is the look that failed, not the operation.

@@ -166,7 +166,7 @@ func (g *InstanceGroup) autoscaleSettings(ctx context.Context, setID string) ([]
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, runtime.NewResponseError(resp)
+		return nil, plain(runtime.NewResponseError(resp))
 	}
 	var answer struct {
 		Value []struct {

@@ -104,7 +104,7 @@ func (u *uniform) list(ctx context.Context) ([]member, error) {
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			return nil, err
+			return nil, plain(err)
 		}
 		for _, vm := range page.Value {
 			p := deref(vm.Properties)
@@ -117,7 +117,7 @@ func (u *uniform) list(ctx context.Context) ([]member, error) {
 func (u *uniform) member(ctx context.Context, id string) (member, error) {
 	view, err := u.setVMs.GetInstanceView(ctx, u.group, u.name, id, nil)
 	if err != nil {
-		return member{}, err
+		return member{}, plain(err)
 	}
 	return newMember(id, "", view.Statuses), nil
 }
@@ -137,7 +137,7 @@ func (f *flexible) list(ctx context.Context) ([]member, error) {
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			return nil, err
+			return nil, plain(err)
 		}
 		for _, vm := range page.Value {
 			p := deref(vm.Properties)
@@ -150,7 +150,7 @@ func (f *flexible) list(ctx context.Context) ([]member, error) {
 func (f *flexible) member(ctx context.Context, id string) (member, error) {
 	view, err := f.vms.InstanceView(ctx, f.group, id, nil)
 	if err != nil {
-		return member{}, err
+		return member{}, plain(err)
 	}
 	return newMember(id, "", view.Statuses), nil
 }

@@ -49,7 +49,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	clouds := map[string]cloud{"aws": awsCloud(), "googlecloud": googleCloud()}
+	clouds := map[string]cloud{
+		"aws": awsCloud(), "azure": azureCloud(), "googlecloud": googleCloud(),
+	}
 	var names []string
 	for name := range clouds {
 		names = append(names, name)
