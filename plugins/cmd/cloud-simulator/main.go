@@ -50,7 +50,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	clouds := map[string]cloud{
-		"aws": awsCloud(), "azure": azureCloud(), "googlecloud": googleCloud(),
+		"aws": awsCloud(), "azure": azureCloud(), "googlecloud": googleCloud(), "machines": machinesCloud(),
 	}
 	var names []string
 	for name := range clouds {
