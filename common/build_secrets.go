@@ -28,13 +28,13 @@ func (b *Build) resolveSecrets(ctx context.Context) error {
 		return nil
 	}
 	b.setStage(stageResolveSecrets)
-	return b.job.Log.Section(stageResolveSecrets, "Resolving secrets", func() error {
-		err := b.attempts(ctx, b.job.Settings.SecretsAttempts, b.fetchSecrets)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		return Fail(secretFailure(err), fmt.Errorf("resolving secrets: %w", err))
+	err := b.attempts(ctx, b.job.Settings.SecretsAttempts, func(ctx context.Context) error {
+		return b.job.Log.Section(stageResolveSecrets, "Resolving secrets", func() error { return b.fetchSecrets(ctx) })
 	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return Fail(secretFailure(err), fmt.Errorf("resolving secrets: %w", err))
 }
 
 func (b *Build) fetchSecrets(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -92,6 +93,7 @@ func TestASecretThatCannotBeHadHasItsReason(t *testing.T) {
 				require.Equal(t, c.reason, result.Reason)
 				require.ErrorContains(t, result.Err, `resolving secrets: secret "A": `)
 				require.Empty(t, vault.answers)
+				require.Equal(t, 2, strings.Count(tr.String(), "Resolving secrets\x1b"), "each try has its own section")
 				require.Empty(t, m.done(), "nothing was made")
 			})
 		})

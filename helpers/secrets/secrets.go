@@ -35,7 +35,11 @@ type Refusal struct {
 }
 
 func (e *Refusal) Error() string {
-	return fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Message)
+	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status)))
+	if e.Message == "" {
+		return text
+	}
+	return text + ": " + e.Message
 }
 
 // UnreachableError says that a provider gave no answer.
@@ -65,7 +69,21 @@ const (
 
 // NewClient returns a client.
 func NewClient(sessionName string) *Client {
-	return &Client{HTTP: &http.Client{Timeout: callTimeout}, SessionName: sessionName}
+	return &Client{HTTP: &http.Client{Timeout: callTimeout, CheckRedirect: keepEncrypted}, SessionName: sessionName}
+}
+
+// maxRedirects is how often a server may name another one, as Vault's standby servers name their leader.
+const maxRedirects = 3
+
+// keepEncrypted lets no redirect take a token out of HTTPS.
+func keepEncrypted(request *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return errors.New("too many redirects")
+	}
+	if via[0].URL.Scheme == "https" && request.URL.Scheme != "https" {
+		return errors.New("a redirect leads from https to http")
+	}
+	return nil
 }
 
 // Providers are the keys that Fetch knows.
@@ -147,13 +165,40 @@ func (c *Client) call(ctx context.Context, request *http.Request, out any) error
 		return &UnreachableError{fmt.Errorf("%s: %w", request.URL.Host, err)}
 	}
 	if answer.StatusCode/100 != 2 {
-		message := strings.Join(strings.Fields(string(body)), " ")
-		return &Refusal{Status: answer.StatusCode, Message: message[:min(len(message), messageLimit)]}
+		return &Refusal{Status: answer.StatusCode, Message: complaint(body)}
 	}
 	if err := json.Unmarshal(body, out); err != nil {
 		return fmt.Errorf("the answer of %s is no JSON", request.URL.Host)
 	}
 	return nil
+}
+
+// complaint is what a refusal says, in the forms that providers have. Anything else is not shown: a job may
+// have named a server that is no provider at all, and it is none of its business what that answers.
+func complaint(body []byte) string {
+	var answer struct {
+		Errors      []string        `json:"errors"`
+		Error       json.RawMessage `json:"error"`
+		Description string          `json:"error_description"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return ""
+	}
+	said := strings.Join(answer.Errors, "; ")
+	var nested struct {
+		Message string `json:"message"`
+	}
+	switch {
+	case said != "":
+	case answer.Description != "":
+		said = answer.Description
+	case json.Unmarshal(answer.Error, &nested) == nil && nested.Message != "":
+		said = nested.Message
+	default:
+		_ = json.Unmarshal(answer.Error, &said)
+	}
+	said = strings.Join(strings.Fields(said), " ")
+	return strings.ToValidUTF8(said[:min(len(said), messageLimit)], "")
 }
 
 // post makes a call with a form or, given anything else, with JSON.

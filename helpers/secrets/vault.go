@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 )
@@ -140,11 +141,19 @@ func (c *Client) read(ctx context.Context, server string, header http.Header, e 
 	return text(value), nil
 }
 
-// apiPath is an address in Vault's API. A part that leads elsewhere is refused.
+// apiPath is an address in Vault's API. A part that climbs is refused: it would leave its engine.
 func apiPath(server string, parts ...string) (string, error) {
-	joined := path.Join(parts...)
-	if joined == ".." || strings.HasPrefix(joined, "../") || strings.ContainsAny(joined, "?#") {
-		return "", fmt.Errorf("the path %q leads out of Vault's API", joined)
+	address := strings.TrimRight(server, "/") + "/v1"
+	for _, part := range parts {
+		for segment := range strings.SplitSeq(strings.Trim(part, "/"), "/") {
+			switch segment {
+			case "", ".":
+				continue
+			case "..":
+				return "", fmt.Errorf("the path %q leads out of Vault's API", part)
+			}
+			address += "/" + url.PathEscape(segment)
+		}
 	}
-	return strings.TrimRight(server, "/") + "/v1/" + strings.TrimLeft(joined, "/"), nil
+	return address, nil
 }
