@@ -72,11 +72,15 @@ func (t *Transfer) Upload(ctx context.Context, a plan.ArtifactUpload) error {
 	}
 	if a.Provenance != nil && format == archive.Zip {
 		statement, remove, err := t.writeProvenance(ctx, a, names)
-		if err != nil {
-			return fmt.Errorf("telling where the artifacts come from: %w", err)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			t.Console.Warning("WARNING: The artifacts are uploaded without metadata: %v", err)
+		default:
+			defer remove()
+			names = append(names, statement)
 		}
-		defer remove()
-		names = append(names, statement)
 	}
 	content := &packer{
 		ctx: ctx, root: t.Root, names: names,

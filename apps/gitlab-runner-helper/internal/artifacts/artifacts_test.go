@@ -306,3 +306,19 @@ func TestPlansThatMakeNoSenseAreRefused(t *testing.T) {
 	err := transfer(t, &coordinator{}, &out, "a").Upload(t.Context(), plan.ArtifactUpload{Paths: []string{"a"}, Format: "rar"})
 	require.EqualError(t, err, `uploading artifacts: unknown archive format "rar"; use one of zip, zipzstd, tarzstd, gzip, raw`)
 }
+
+func TestAFileOfTheUsersIsNotTakenForTheStatement(t *testing.T) {
+	var out bytes.Buffer
+	gitlab := &coordinator{uploads: []network.UploadState{network.UploadSucceeded}}
+	moved := transfer(t, gitlab, &out, "a", "artifacts-metadata.json")
+	require.NoError(t, moved.Upload(t.Context(), plan.ArtifactUpload{
+		JobID: 7, Token: "secret", Paths: []string{"*"}, Format: "zip", Provenance: &plan.Provenance{RunnerID: 3},
+	}))
+	require.Contains(t, out.String(), "The artifacts are uploaded without metadata")
+	content, err := os.ReadFile(filepath.Join(moved.Workspace.ProjectDir, "artifacts-metadata.json"))
+	require.NoError(t, err)
+	require.Equal(t, "content of artifacts-metadata.json", string(content))
+	packed, err := zip.NewReader(bytes.NewReader(gitlab.archive), int64(len(gitlab.archive)))
+	require.NoError(t, err)
+	require.Len(t, packed.File, 2)
+}

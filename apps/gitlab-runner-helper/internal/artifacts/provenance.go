@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -85,10 +86,18 @@ func (t *Transfer) writeProvenance(ctx context.Context, a plan.ArtifactUpload, n
 		return "", nil, err
 	}
 	file := strings.TrimSuffix(t.baseName(a.Name, archive.Zip), ".zip") + "-metadata.json"
-	if err := t.Root.WriteFile(file, text, 0o644); err != nil {
-		return "", nil, err
+	// A file of the user's with that name is neither replaced nor removed.
+	f, err := t.Root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return "", nil, fmt.Errorf("writing %s: %w", file, err)
 	}
-	return file, func() { removeQuietly(t.Console, t.Root, file) }, nil
+	remove := func() { removeQuietly(t.Console, t.Root, file) }
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("writing %s: %w", file, err)
+	}
+	return file, remove, nil
 }
 
 func removeQuietly(c *console.Console, root *os.Root, file string) {
