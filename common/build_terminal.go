@@ -28,7 +28,12 @@ func (b *Build) offerTerminal() {
 // awaitTerminal waits, once the scripts have ended, for a user who is still connected: that is what the terminal
 // is for when a script failed.
 func (b *Build) awaitTerminal(ctx context.Context) {
-	if b.options.Terminal == nil || ctx.Err() != nil {
+	if b.options.Terminal == nil {
+		return
+	}
+	// What follows is the end of the container: nobody is to get into it any more.
+	defer b.options.Terminal.End(errJobEnded)
+	if ctx.Err() != nil {
 		return
 	}
 	gone := b.options.Terminal.Disconnected()
@@ -49,6 +54,7 @@ func (b *Build) awaitTerminal(ctx context.Context) {
 		b.job.Log.Info("%s", cause)
 		b.options.Terminal.End(cause)
 	case <-ctx.Done():
-		b.options.Terminal.End(errors.New("the job has ended"))
 	}
 }
+
+var errJobEnded = errors.New("the job has ended")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 var upgrader = websocket.Upgrader{
 	Subprotocols:     []string{plainProtocol, base64Protocol},
 	HandshakeTimeout: writeLimit,
+	CheckOrigin:      func(*http.Request) bool { return true },
 }
 
 // bridge joins a user's connection and a shell.

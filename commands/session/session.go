@@ -116,6 +116,12 @@ func (s *Session) exec(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
+	leave, err := s.enter()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusLocked)
+		return
+	}
+	defer leave()
 	waiting := time.NewTimer(offerTimeout)
 	defer waiting.Stop()
 	select {
@@ -129,12 +135,6 @@ func (s *Session) exec(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	leave, err := s.enter()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusLocked)
-		return
-	}
-	defer leave()
 	s.mu.Lock()
 	open := s.open
 	s.mu.Unlock()
