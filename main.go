@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"gitlab.com/gitlab-org/gitlab-runner/commands"
@@ -17,8 +16,5 @@ func main() {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 	})
-	if err := app.Run(context.Background(), os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "\x1b[31;1mFATAL: %v\x1b[0;m\n", err)
-		os.Exit(1)
-	}
+	os.Exit(commands.ExitCode(os.Stderr, app.Run(context.Background(), os.Args)))
 }

@@ -6,6 +6,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -22,6 +23,8 @@ type Environment struct {
 	Stdin   io.Reader
 	Stdout  io.Writer
 	Stderr  io.Writer
+	// Init is what keeps services running; nil is this machine's.
+	Init InitSystem
 }
 
 // The names of flags that several commands have.
@@ -65,7 +68,7 @@ func New(env Environment) *cli.Command {
 		},
 		// Errors are printed once, by main.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			runCommand(env, log),
 			execCommand(env, log),
 			registerCommand(env, log),
@@ -73,8 +76,24 @@ func New(env Environment) *cli.Command {
 			unregisterCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),
-		},
+		}, serviceCommands(env, log)...),
 	}
+}
+
+// ExitCode tells the user of an error, once, and returns the process's exit code.
+func ExitCode(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit cli.ExitCoder
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(stderr, "\x1b[31;1mFATAL: %s\x1b[0;m\n", text)
+	}
+	return code
 }
 
 func configFlag() cli.Flag {

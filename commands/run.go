@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -42,18 +40,33 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: flagListenAddress, Usage: "serve metrics on `ADDRESS`", Sources: cli.EnvVars("LISTEN_ADDRESS")},
-			&cli.StringFlag{Name: flagService, Aliases: []string{"n"}, Value: "gitlab-runner", Usage: "`NAME` of the system service"},
+			&cli.StringFlag{Name: flagService, Aliases: []string{"n"}, Value: defaultServiceName, Usage: "`NAME` of the system service"},
 			&cli.StringFlag{Name: flagWorkingDir, Aliases: []string{"d"}, Usage: "work in `DIR`"},
 			&cli.StringFlag{Name: flagUser, Aliases: []string{"u"}, Usage: "run jobs of shell executors as `USER`; without effect on docker"},
+			&cli.BoolFlag{Name: flagSyslog, HideDefault: true, Usage: "log to the system's log, too", Sources: cli.EnvVars("LOG_SYSLOG")},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			return run(ctx, env, log, c)
+			if underServiceManager() {
+				return serve(c.String(flagService), func(signals <-chan manager.Signal) error {
+					return run(ctx, env, log, c, signals)
+				})
+			}
+			signals, stop := watchSignals(log)
+			defer stop()
+			return run(ctx, env, log, c, signals)
 		},
 	}
 }
 
 // run makes the manager and everything it needs, and works until a signal ends it.
-func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command) error {
+func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command, signals <-chan manager.Signal) error {
+	if c.Bool(flagSyslog) {
+		if system, err := newSystemLog(c.String(flagService)); err != nil {
+			log.WithError(err).Warning("The log goes to standard error only")
+		} else {
+			log.AddHook(system)
+		}
+	}
 	if dir := c.String(flagWorkingDir); dir != "" {
 		if err := os.Chdir(dir); err != nil {
 			return fmt.Errorf("changing to the working directory: %w", err)
@@ -105,6 +118,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 		SystemID:    systemID,
 		Metrics:     metrics,
 		Sessions:    sessions,
+		Progress:    func(state manager.ProcessState) { notifyInit(log, state) },
 		Apply: func(file *config.File) {
 			remote.forget()
 			applyLogging(log, file, c)
@@ -128,8 +142,6 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command)
 		defer listener.close()
 	}
 
-	signals, stop := watchSignals()
-	defer stop()
 	err = m.Run(signals)
 	if errors.Is(err, manager.ErrForcedExit) || errors.Is(err, manager.ErrShutdownTimeout) {
 		log.Error(`Graceful shutdown not finished properly. To gracefully clean up running plugins please use SIGQUIT (ctrl-\) instead of SIGINT (ctrl-c)`)
@@ -186,35 +198,3 @@ func applyLogging(log *logrus.Logger, file *config.File, c *cli.Command) {
 		}
 	}
 }
-
-// watchSignals translates the process's signals. On Windows, which knows no SIGQUIT, the first signal to
-// stop is a graceful one.
-func watchSignals() (<-chan manager.Signal, func()) {
-	received := make(chan os.Signal, 4)
-	signal.Notify(received, handledSignals()...)
-	out := make(chan manager.Signal)
-	done := make(chan struct{})
-	go func() {
-		first := true
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-received:
-				translated := manager.SignalOf(kindOf(s, first), s)
-				first = false
-				select {
-				case out <- translated:
-				case <-done:
-					return
-				}
-			}
-		}
-	}()
-	return out, func() {
-		signal.Stop(received)
-		close(done)
-	}
-}
-
-func isStop(s os.Signal) bool { return s == os.Interrupt || s == syscall.SIGTERM }

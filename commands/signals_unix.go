@@ -10,8 +10,10 @@ import (
 )
 
 func handledSignals() []os.Signal {
-	return []os.Signal{syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+	return []os.Signal{syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1}
 }
+
+func isDump(s os.Signal) bool { return s == syscall.SIGUSR1 }
 
 func kindOf(s os.Signal, _ bool) manager.SignalKind {
 	switch {

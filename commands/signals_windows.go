@@ -17,3 +17,5 @@ func kindOf(s os.Signal, first bool) manager.SignalKind {
 	}
 	return manager.Graceful
 }
+
+func isDump(os.Signal) bool { return false }

@@ -41,6 +41,8 @@ type Options struct {
 	Sessions *session.Server
 	// Apply is told of every configuration that comes into force.
 	Apply func(*config.File)
+	// Progress is told of every new state of the process; nil tells nobody.
+	Progress func(ProcessState)
 }
 
 // Manager runs jobs. It is made for one call of Run.
@@ -214,8 +216,11 @@ func (m *Manager) State() ProcessState {
 
 func (m *Manager) setState(state ProcessState) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.state = state
+	m.mu.Unlock()
+	if m.options.Progress != nil {
+		m.options.Progress(state)
+	}
 }
 
 // Jobs returns the jobs under way.
