@@ -38,19 +38,30 @@ const (
 // New returns the program's command.
 func New(env Environment) *cli.Command {
 	log := newLogger(env.Stderr)
-	return &cli.Command{
+	if err := setHome(); err != nil {
+		log.WithError(err).Warning("Paths in the home directory cannot be found")
+	}
+	app := &cli.Command{
 		Name:                  "gitlab-runner",
 		Usage:                 "run GitLab CI/CD jobs",
 		Version:               env.Version.Version,
 		HideVersion:           true,
 		EnableShellCompletion: true,
-		Reader:                env.Stdin,
-		Writer:                env.Stdout,
-		ErrWriter:             env.Stderr,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden = false
+			c.Usage = "print a script for bash, zsh, fish or pwsh"
+			c.Description = "Example:\n  source <(gitlab-runner completion bash)"
+			fitHelp(c, []string{"gitlab-runner"})
+		},
+		// An occurrence of a flag is one element of a list, commas included.
+		DisableSliceFlagSeparator: true,
+		Reader:                    env.Stdin,
+		Writer:                    env.Stdout,
+		ErrWriter:                 env.Stderr,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: flagDebug, Usage: "log at debug level", Sources: cli.EnvVars("RUNNER_DEBUG")},
-			&cli.StringFlag{Name: flagLogLevel, Aliases: []string{"l"}, Usage: "log at `LEVEL`: debug, info, warn, error, fatal, panic", Sources: cli.EnvVars("LOG_LEVEL")},
-			&cli.StringFlag{Name: flagLogFormat, Usage: "log in `FORMAT`: runner, text, json", Sources: cli.EnvVars("LOG_FORMAT")},
+			&cli.BoolFlag{Name: flagDebug, Usage: "log at debug level", Sources: fromEnv("RUNNER_DEBUG")},
+			&cli.StringFlag{Name: flagLogLevel, Aliases: []string{"l"}, Usage: "log at `LEVEL`: debug, info, warn, error, fatal, panic", Sources: fromEnv("LOG_LEVEL")},
+			&cli.StringFlag{Name: flagLogFormat, Usage: "log in `FORMAT`: runner, text, json", Sources: fromEnv("LOG_FORMAT")},
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true},
 		},
 		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {
@@ -74,10 +85,14 @@ func New(env Environment) *cli.Command {
 			registerCommand(env, log),
 			verifyCommand(env, log),
 			unregisterCommand(env, log),
+			runSingleCommand(env, log),
+			resetTokenCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),
 		}, serviceCommands(env, log)...),
 	}
+	fitHelp(app, nil)
+	return app
 }
 
 // ExitCode tells the user of an error, once, and returns the process's exit code.
@@ -99,7 +114,7 @@ func ExitCode(stderr io.Writer, err error) int {
 func configFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: flagConfig, Aliases: []string{"c"}, Value: config.DefaultPath(),
-		Usage: "read the configuration from `FILE`", Sources: cli.EnvVars("CONFIG_FILE"),
+		Usage: "read the configuration from `FILE`", Sources: fromEnv("CONFIG_FILE"),
 	}
 }
 

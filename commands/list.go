@@ -12,13 +12,14 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 )
 
-func listCommand(_ Environment, log *logrus.Logger) *cli.Command {
+func listCommand(env Environment, log *logrus.Logger) *cli.Command {
 	return &cli.Command{
 		Name:        "list",
 		Usage:       "list the runners in the configuration",
 		Description: "Example:\n  gitlab-runner list",
 		Flags:       []cli.Flag{configFlag()},
 		Action: func(_ context.Context, c *cli.Command) error {
+			announce(env, log, c)
 			path := c.String(flagConfig)
 			file, err := config.Load(path)
 			if err != nil {

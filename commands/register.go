@@ -25,26 +25,23 @@ var serverAttributes = []string{"tag-list", "run-untagged", "locked", "access-le
 func registerCommand(env Environment, log *logrus.Logger) *cli.Command {
 	flags := []cli.Flag{
 		configFlag(),
-		&cli.StringFlag{Name: "template-config", Usage: "take what is not given from the one entry in `FILE`", Sources: cli.EnvVars("TEMPLATE_CONFIG_FILE")},
-		&cli.BoolFlag{Name: "non-interactive", Aliases: []string{"n"}, Usage: "ask nothing", Sources: cli.EnvVars("REGISTER_NON_INTERACTIVE")},
-		&cli.BoolFlag{Name: "leave-runner", Usage: "do not remove the runner if it cannot be saved", Sources: cli.EnvVars("REGISTER_LEAVE_RUNNER")},
-		&cli.StringFlag{Name: "registration-token", Aliases: []string{"r"}, Usage: "register with a registration `TOKEN` (deprecated)", Sources: cli.EnvVars("REGISTRATION_TOKEN")},
-		&cli.StringFlag{Name: "tag-list", Usage: "`TAGS`, separated by commas (registration token only)", Sources: cli.EnvVars("RUNNER_TAG_LIST")},
-		&cli.BoolFlag{Name: "run-untagged", Usage: "run jobs without tags (registration token only)", Sources: cli.EnvVars("REGISTER_RUN_UNTAGGED")},
-		&cli.BoolFlag{Name: "locked", Value: true, Usage: "lock to the project (registration token only)", Sources: cli.EnvVars("REGISTER_LOCKED")},
-		&cli.StringFlag{Name: "access-level", Usage: "`LEVEL`: not_protected or ref_protected (registration token only)", Sources: cli.EnvVars("REGISTER_ACCESS_LEVEL")},
-		&cli.IntFlag{Name: "maximum-timeout", Usage: "give jobs at most `SECONDS` (registration token only)", Sources: cli.EnvVars("REGISTER_MAXIMUM_TIMEOUT")},
-		&cli.BoolFlag{Name: "paused", Usage: "register paused (registration token only)", Sources: cli.EnvVars("REGISTER_PAUSED")},
-		&cli.StringFlag{Name: "maintenance-note", Usage: "a `NOTE` for administrators (registration token only)", Sources: cli.EnvVars("REGISTER_MAINTENANCE_NOTE")},
-		&cli.StringFlag{Name: "name", Aliases: []string{"description"}, Usage: "`NAME` of the runner", Sources: cli.EnvVars("RUNNER_NAME")},
-		&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "`URL` of GitLab", Sources: cli.EnvVars("CI_SERVER_URL")},
-		&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "authentication `TOKEN` of the runner", Sources: cli.EnvVars("CI_SERVER_TOKEN")},
-		&cli.StringFlag{Name: "executor", Usage: "run jobs with `EXECUTOR`: docker or docker-autoscaler", Sources: cli.EnvVars("RUNNER_EXECUTOR")},
+		&cli.StringFlag{Name: "template-config", Usage: "take what is not given from the one entry in `FILE`", Sources: fromEnv("TEMPLATE_CONFIG_FILE")},
+		&cli.BoolFlag{Name: "non-interactive", Aliases: []string{"n"}, Usage: "ask nothing", Sources: fromEnv("REGISTER_NON_INTERACTIVE")},
+		&cli.BoolFlag{Name: "leave-runner", Usage: "do not remove the runner if it cannot be saved", Sources: fromEnv("REGISTER_LEAVE_RUNNER")},
+		&cli.StringFlag{Name: "registration-token", Aliases: []string{"r"}, Usage: "register with a registration `TOKEN` (deprecated)", Sources: fromEnv("REGISTRATION_TOKEN")},
+		&cli.StringFlag{Name: "tag-list", Usage: "`TAGS`, separated by commas (registration token only)", Sources: fromEnv("RUNNER_TAG_LIST")},
+		&cli.BoolFlag{Name: "run-untagged", Usage: "run jobs without tags (registration token only)", Sources: fromEnv("REGISTER_RUN_UNTAGGED")},
+		&cli.BoolFlag{Name: "locked", Value: true, Usage: "lock to the project (registration token only)", Sources: fromEnv("REGISTER_LOCKED")},
+		&cli.StringFlag{Name: "access-level", Usage: "`LEVEL`: not_protected or ref_protected (registration token only)", Sources: fromEnv("REGISTER_ACCESS_LEVEL")},
+		&cli.IntFlag{Name: "maximum-timeout", Usage: "give jobs at most `SECONDS` (registration token only)", Sources: fromEnv("REGISTER_MAXIMUM_TIMEOUT")},
+		&cli.BoolFlag{Name: "paused", Usage: "register paused (registration token only)", Sources: fromEnv("REGISTER_PAUSED")},
+		&cli.StringFlag{Name: "maintenance-note", Usage: "a `NOTE` for administrators (registration token only)", Sources: fromEnv("REGISTER_MAINTENANCE_NOTE")},
+		&cli.StringFlag{Name: "name", Aliases: []string{"description"}, Usage: "`NAME` of the runner", Sources: fromEnv("RUNNER_NAME")},
+		&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "`URL` of GitLab", Sources: fromEnv("CI_SERVER_URL")},
+		&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "authentication `TOKEN` of the runner", Sources: fromEnv("CI_SERVER_TOKEN")},
+		&cli.StringFlag{Name: "executor", Usage: "run jobs with `EXECUTOR`: docker or docker-autoscaler", Sources: fromEnv("RUNNER_EXECUTOR")},
 	}
-	entries := entryFlags()
-	for _, entry := range entries {
-		flags = append(flags, entry.flag)
-	}
+	flags = append(flags, entryFlagsOf()...)
 	return &cli.Command{
 		Name:  "register",
 		Usage: "add a runner to the configuration",
@@ -52,12 +49,14 @@ func registerCommand(env Environment, log *logrus.Logger) *cli.Command {
 			"  gitlab-runner register --non-interactive --url https://gitlab.example.com \\\n" +
 			"    --token glrt-… --executor docker-autoscaler --docker-image busybox:latest \\\n" +
 			"    --template-config autoscaler.toml",
-		Flags: flags,
+		DisableSliceFlagSeparator: true,
+		Flags:                     flags,
 		Action: func(ctx context.Context, c *cli.Command) error {
+			announce(env, log, c)
 			r := registration{command: c, log: log, in: bufio.NewReader(env.Stdin), out: env.Stderr}
 			r.client = network.New(network.Options{Version: env.Version, CertsDir: config.DefaultCertsDir(), Logger: log})
 			defer r.client.Close()
-			return r.run(ctx, entries)
+			return r.run(ctx)
 		},
 	}
 }
@@ -75,7 +74,7 @@ type registration struct {
 	runner   *config.Runner
 }
 
-func (r *registration) run(ctx context.Context, entries []entryFlag) error {
+func (r *registration) run(ctx context.Context) error {
 	c := r.command
 	if level := c.String("access-level"); level != "" && level != "not_protected" && level != "ref_protected" {
 		return fmt.Errorf("--access-level %q is not valid: use not_protected or ref_protected", level)
@@ -88,11 +87,17 @@ func (r *registration) run(ctx context.Context, entries []entryFlag) error {
 	if r.systemID, err = config.SystemID(path); r.systemID == "" {
 		return err
 	}
-	r.runner = &config.Runner{SystemID: r.systemID, Docker: &config.Docker{}, Executor: c.String("executor"), URL: c.String("url")}
-	for _, entry := range entries {
-		if err := entry.apply(c, r.runner); err != nil {
-			return err
-		}
+	r.runner = &config.Runner{
+		SystemID: r.systemID, Docker: &config.Docker{},
+		Cache:    &config.Cache{S3: &config.CacheS3{}, GCS: &config.CacheGCS{}, Azure: &config.CacheAzure{}},
+		Executor: c.String("executor"), URL: c.String("url"),
+	}
+	ignored, err := applyEntryFlags(c, r.runner)
+	if err != nil {
+		return err
+	}
+	if len(ignored) > 0 {
+		r.log.Warningf("%s have no effect: this runner has no such executor", strings.Join(ignored, ", "))
 	}
 	if err := r.mergeTemplate(); err != nil {
 		return err

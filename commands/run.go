@@ -39,11 +39,11 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 			"the configuration again.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.StringFlag{Name: flagListenAddress, Usage: "serve metrics on `ADDRESS`", Sources: cli.EnvVars("LISTEN_ADDRESS")},
+			&cli.StringFlag{Name: flagListenAddress, Usage: "serve metrics on `ADDRESS`", Sources: fromEnv("LISTEN_ADDRESS")},
 			&cli.StringFlag{Name: flagService, Aliases: []string{"n"}, Value: defaultServiceName, Usage: "`NAME` of the system service"},
 			&cli.StringFlag{Name: flagWorkingDir, Aliases: []string{"d"}, Usage: "work in `DIR`"},
 			&cli.StringFlag{Name: flagUser, Aliases: []string{"u"}, Usage: "run jobs of shell executors as `USER`; without effect on docker"},
-			&cli.BoolFlag{Name: flagSyslog, HideDefault: true, Usage: "log to the system's log, too", Sources: cli.EnvVars("LOG_SYSLOG")},
+			&cli.BoolFlag{Name: flagSyslog, HideDefault: true, Usage: "log to the system's log, too", Sources: fromEnv("LOG_SYSLOG")},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if underServiceManager() {
@@ -73,9 +73,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 		}
 	}
 	v := env.Version
-	log.WithFields(logrus.Fields{
-		"arch": v.Arch, "os": v.OS, "pid": os.Getpid(), "revision": v.Revision, "version": v.Version,
-	}).Info("Runtime platform")
+	announce(env, log, c)
 
 	path := c.String(flagConfig)
 	systemID, err := config.SystemID(path)

@@ -21,11 +21,12 @@ func unregisterCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Usage: "the runner `NAME`"},
-			&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "without effect: the `URL` is that of the entry", Sources: cli.EnvVars("CI_SERVER_URL")},
-			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "the runner with `TOKEN`", Sources: cli.EnvVars("CI_SERVER_TOKEN")},
+			&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "without effect: the `URL` is that of the entry", Sources: fromEnv("CI_SERVER_URL")},
+			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "the runner with `TOKEN`", Sources: fromEnv("CI_SERVER_TOKEN")},
 			&cli.BoolFlag{Name: "all-runners", Usage: "every runner"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
+			announce(env, log, c)
 			file, client, err := openConfig(env, log, c)
 			if err != nil {
 				return err

@@ -27,6 +27,7 @@ func verifyCommand(env Environment, log *logrus.Logger) *cli.Command {
 			&cli.BoolFlag{Name: "delete", Usage: "remove runners that are not valid from the configuration"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
+			announce(env, log, c)
 			file, client, err := openConfig(env, log, c)
 			if err != nil {
 				return err

@@ -27,6 +27,8 @@ import (
 type Options struct {
 	// ConfigPath is the file to load, and to load again when it changes.
 	ConfigPath string
+	// File is a configuration that is on no disk; nil loads ConfigPath.
+	File *config.File
 	// Providers are the executors there are, by name.
 	Providers map[string]common.ExecutorProvider
 	Network   *network.Client
@@ -41,6 +43,10 @@ type Options struct {
 	Sessions *session.Server
 	// Apply is told of every configuration that comes into force.
 	Apply func(*config.File)
+	// Allow says whether another job may be asked for; nil always allows it.
+	Allow func() bool
+	// JobEnded is told of the end of every job, before its worker is free again; nil tells nobody.
+	JobEnded func()
 	// Progress is told of every new state of the process; nil tells nobody.
 	Progress func(ProcessState)
 }
@@ -90,10 +96,13 @@ func New(o Options) (*Manager, error) {
 		options: o, log: o.Log, state: Starting,
 		workers: newLimiter(0), health: newHealth(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
 	}
-	file, err := config.Load(o.ConfigPath)
-	if err != nil {
-		o.Metrics.ConfigurationFailed()
-		return nil, err
+	file := o.File
+	if file == nil {
+		var err error
+		if file, err = config.Load(o.ConfigPath); err != nil {
+			o.Metrics.ConfigurationFailed()
+			return nil, err
+		}
 	}
 	m.apply(file)
 	o.Metrics.watch(m)

@@ -24,6 +24,9 @@ func (m *Manager) watchConfig(ctx context.Context) {
 // reload loads the file if it changed, or in any case when forced. A file that cannot be used leaves
 // the old configuration in force, and is complained about until it changes again.
 func (m *Manager) reload(forced bool) {
+	if m.options.File != nil {
+		return
+	}
 	current := m.Config()
 	changed := time.Time{}
 	if info, err := os.Stat(m.options.ConfigPath); err == nil {

@@ -19,6 +19,9 @@ import (
 // process makes one job request for an entry and runs the job that comes of it. ctx ends the asking,
 // working ends the job. It returns why no job could be asked for, after it was told.
 func (m *Manager) process(ctx, working context.Context, runner *config.Runner) error {
+	if m.options.Allow != nil && !m.options.Allow() {
+		return errNotAllowed
+	}
 	log := m.log.WithFields(logrus.Fields{"runner": runner.ShortToken(), "runner_name": runner.Name})
 	provider, ok := m.options.Providers[runner.Executor]
 	if !ok {
@@ -47,6 +50,9 @@ func (m *Manager) process(ctx, working context.Context, runner *config.Runner) e
 	defer slot.Release()
 	m.again(ctx, working, runner)
 	m.runJob(working, runner, provider, slot, result, users)
+	if m.options.JobEnded != nil {
+		m.options.JobEnded()
+	}
 	return nil
 }
 
@@ -59,6 +65,7 @@ func (m *Manager) openSession(provider common.ExecutorProvider) *session.Session
 }
 
 var (
+	errNotAllowed      = errors.New("no further job is wanted")
 	errUnknownExecutor = errors.New("the executor is not known")
 	errRunnerLimit     = errors.New("the runner's limit is reached")
 	errRequestLimit    = errors.New("'request_concurrency' already reached")
