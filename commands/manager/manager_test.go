@@ -140,21 +140,31 @@ func start(t *testing.T, p *provider, keys string) *bench {
 	b.write(keys)
 	log, hook := logtest.NewNullLogger()
 	b.log = hook
+	t.Cleanup(func() { require.NoError(t, gitlab.Close()) })
+	b.again(p, log)
+	return b
+}
+
+// all are the executors of a test: this one.
+func (p *provider) all() map[string]common.ExecutorProvider {
+	return map[string]common.ExecutorProvider{"fake": p}
+}
+
+// again starts a manager on what is in the file now.
+func (b *bench) again(p *provider, log *logrus.Logger) {
+	b.t.Helper()
 	metrics := manager.NewMetrics(prometheus.NewRegistry(), version.Get())
 	client := network.New(network.Options{Version: version.Get(), Logger: log, Recorder: metrics})
+	b.t.Cleanup(client.Close)
+	var err error
 	b.manager, err = manager.New(manager.Options{
-		ConfigPath: b.path, Providers: map[string]common.ExecutorProvider{"fake": p}, Network: client,
+		ConfigPath: b.path, Providers: p.all(), Network: client,
 		RemoteCache: func(*config.Runner) (common.RemoteCache, error) { return nil, nil },
 		Log:         log, Version: version.Get(), Hostname: "manager", SystemID: "s_0123456789ab", Metrics: metrics,
 		Apply: func(*config.File) {},
 	})
-	require.NoError(t, err)
+	require.NoError(b.t, err)
 	go func() { b.ended <- b.manager.Run(b.signals) }()
-	t.Cleanup(func() {
-		client.Close()
-		require.NoError(t, gitlab.Close())
-	})
-	return b
 }
 
 // write writes the configuration. keys may hold global keys, and keys of the entry after a line "--".
