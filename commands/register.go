@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
@@ -56,6 +57,8 @@ func registerCommand(env Environment, log *logrus.Logger) *cli.Command {
 			r := registration{command: c, log: log, in: bufio.NewReader(env.Stdin), out: env.Stderr}
 			r.client = network.New(network.Options{Version: env.Version, CertsDir: config.DefaultCertsDir(), Logger: log})
 			defer r.client.Close()
+			ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+			defer stop()
 			return r.run(ctx)
 		},
 	}
@@ -102,17 +105,20 @@ func (r *registration) run(ctx context.Context) error {
 	if err := r.mergeTemplate(); err != nil {
 		return err
 	}
-	if r.runner.URL, err = r.ask("url", "Enter the GitLab instance URL (for example, https://gitlab.com/)", r.runner.URL, ""); err != nil {
+	if r.runner.URL, err = r.ask(ctx, "url", "Enter the GitLab instance URL (for example, https://gitlab.com/)", r.runner.URL, ""); err != nil {
 		return err
 	}
 	undo, err := r.identify(ctx)
 	if err != nil {
 		return err
 	}
-	if err := r.complete(); err != nil {
+	if err := r.complete(ctx); err != nil {
 		return errors.Join(err, undo())
 	}
 	r.file.Runners = append(r.file.Runners, r.runner)
+	if err := ctx.Err(); err != nil {
+		return errors.Join(fmt.Errorf("interrupted: %w", err), undo())
+	}
 	if err := r.file.Save(); err != nil {
 		return errors.Join(err, undo())
 	}
@@ -127,7 +133,7 @@ func (r *registration) identify(ctx context.Context) (undo func() error, err err
 	c := r.command
 	token := c.String("token")
 	if token == "" {
-		if token, err = r.ask("registration-token", "Enter the registration token", c.String("registration-token"), ""); err != nil {
+		if token, err = r.ask(ctx, "registration-token", "Enter the registration token", c.String("registration-token"), ""); err != nil {
 			return nil, err
 		}
 	}
@@ -159,7 +165,7 @@ func (r *registration) verify(ctx context.Context, token string) (func() error, 
 	}
 	r.adopt(identity)
 	r.runner.Token = token
-	if r.runner.Name, err = r.ask("name", "Enter a name for the runner. This is stored only in the local config.toml file", r.command.String("name"), hostname()); err != nil {
+	if r.runner.Name, err = r.ask(ctx, "name", "Enter a name for the runner. This is stored only in the local config.toml file", r.command.String("name"), hostname()); err != nil {
 		return nil, err
 	}
 	return r.undoWith(func() error {
@@ -189,7 +195,7 @@ func (r *registration) refuseServerAttributes() error {
 func (r *registration) registerLegacy(ctx context.Context, token string) (func() error, error) {
 	c := r.command
 	r.log.Warning("Support for registration tokens and runner parameters in the 'register' command is deprecated: create the runner in GitLab and use its authentication token")
-	name, err := r.ask("name", "Enter a description for the runner", c.String("name"), hostname())
+	name, err := r.ask(ctx, "name", "Enter a description for the runner", c.String("name"), hostname())
 	if err != nil {
 		return nil, err
 	}
@@ -227,10 +233,10 @@ func (r *registration) undoWith(remove func() error) func() error {
 }
 
 // complete asks for the executor and what it needs.
-func (r *registration) complete() error {
+func (r *registration) complete(ctx context.Context) error {
 	known := []string{"docker", dockerautoscaler.Name}
 	for {
-		executor, err := r.ask("executor", "Enter an executor: "+strings.Join(known, ", "), r.runner.Executor, "")
+		executor, err := r.ask(ctx, "executor", "Enter an executor: "+strings.Join(known, ", "), r.runner.Executor, "")
 		if err != nil {
 			return err
 		}
@@ -244,7 +250,7 @@ func (r *registration) complete() error {
 		r.log.Errorf("executor %q is not known", executor)
 		r.runner.Executor = ""
 	}
-	image, err := r.ask("docker-image", "Enter the default Docker image (for example, ruby:3.3)", r.runner.Docker.Image, "")
+	image, err := r.ask(ctx, "docker-image", "Enter the default Docker image (for example, ruby:3.3)", r.runner.Docker.Image, "")
 	if err != nil {
 		return err
 	}
@@ -275,7 +281,7 @@ func (r *registration) warnAboutLimits() {
 }
 
 // ask returns a value that must not be empty: the one given, or the one the user enters.
-func (r *registration) ask(key, question, given, fallback string) (string, error) {
+func (r *registration) ask(ctx context.Context, key, question, given, fallback string) (string, error) {
 	interactive := !r.command.Bool("non-interactive")
 	for given == "" || interactive && !r.command.IsSet(key) {
 		if given == "" {
@@ -294,7 +300,7 @@ func (r *registration) ask(key, question, given, fallback string) (string, error
 		if _, err := io.WriteString(r.out, prompt); err != nil {
 			return "", fmt.Errorf("asking for %s: %w", key, err)
 		}
-		line, err := r.in.ReadString('\n')
+		line, err := r.line(ctx)
 		if line = strings.TrimSpace(line); line != "" {
 			return line, nil
 		}
@@ -306,6 +312,26 @@ func (r *registration) ask(key, question, given, fallback string) (string, error
 		}
 	}
 	return given, nil
+}
+
+// line reads an answer. An interrupt does not wait for it: the process ends soon, and what still reads ends
+// with it.
+func (r *registration) line(ctx context.Context) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := r.in.ReadString('\n')
+		answers <- answer{text, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.text, a.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("interrupted: %w", context.Cause(ctx))
+	}
 }
 
 func hostname() string {
