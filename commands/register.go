@@ -20,9 +20,6 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
 
-// serverAttributes are flags for what belongs to the server once a runner was created there.
-var serverAttributes = []string{"tag-list", "run-untagged", "locked", "access-level", "maximum-timeout", "paused", "maintenance-note"}
-
 func registerCommand(env Environment, log *logrus.Logger) *cli.Command {
 	flags := []cli.Flag{
 		configFlag(),
@@ -165,20 +162,30 @@ func (r *registration) verify(ctx context.Context, token string) (func() error, 
 	}
 	r.adopt(identity)
 	r.runner.Token = token
-	if r.runner.Name, err = r.ask(ctx, "name", "Enter a name for the runner. This is stored only in the local config.toml file", r.command.String("name"), hostname()); err != nil {
-		return nil, err
-	}
-	return r.undoWith(func() error {
+	undo := r.undoWith(func() error {
 		return r.client.UnregisterManager(context.WithoutCancel(ctx), credentials, r.systemID)
-	}), nil
+	})
+	if r.runner.Name, err = r.ask(ctx, "name", "Enter a name for the runner. This is stored only in the local config.toml file", r.command.String("name"), hostname()); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return undo, nil
 }
 
-// refuseServerAttributes ends a registration that would set what only the server decides.
+// refuseServerAttributes ends a registration that would set what only the server decides. A flag with its
+// default value sets nothing.
 func (r *registration) refuseServerAttributes() error {
+	c := r.command
 	var given []string
-	for _, name := range serverAttributes {
-		if r.command.IsSet(name) {
-			given = append(given, "--"+name)
+	for _, attribute := range []struct {
+		name string
+		set  bool
+	}{
+		{"tag-list", c.String("tag-list") != ""}, {"run-untagged", c.Bool("run-untagged")}, {"locked", !c.Bool("locked")},
+		{"access-level", c.String("access-level") != ""}, {"maximum-timeout", c.Int("maximum-timeout") != 0},
+		{"paused", c.Bool("paused")}, {"maintenance-note", c.String("maintenance-note") != ""},
+	} {
+		if attribute.set {
+			given = append(given, "--"+attribute.name)
 		}
 	}
 	if len(given) == 0 {
@@ -199,11 +206,19 @@ func (r *registration) registerLegacy(ctx context.Context, token string) (func()
 	if err != nil {
 		return nil, err
 	}
+	tags, err := r.offer(ctx, "tag-list", "Enter tags for the runner (comma-separated)")
+	if err != nil {
+		return nil, err
+	}
+	note, err := r.offer(ctx, "maintenance-note", "Enter optional maintenance note for the runner")
+	if err != nil {
+		return nil, err
+	}
 	r.runner.Name = name
 	r.runner.Token = token
 	identity, err := r.client.RegisterRunner(ctx, network.CredentialsOf(r.runner), network.RegisterRequest{
-		Description: name, MaintenanceNote: c.String("maintenance-note"), TagList: c.String("tag-list"),
-		RunUntagged: c.Bool("run-untagged") || c.String("tag-list") == "", Locked: c.Bool("locked"),
+		Description: name, MaintenanceNote: note, TagList: tags,
+		RunUntagged: c.Bool("run-untagged") || tags == "", Locked: c.Bool("locked"),
 		AccessLevel: c.String("access-level"), MaximumTimeout: c.Int("maximum-timeout"), Paused: c.Bool("paused"),
 		Info: r.client.RunnerInfo(&config.Runner{}, new(docker.Provider).Features(), "", r.file.Labels),
 	})
@@ -312,6 +327,21 @@ func (r *registration) ask(ctx context.Context, key, question, given, fallback s
 		}
 	}
 	return given, nil
+}
+
+// offer returns a value that may be empty: the one given, or what the user enters.
+func (r *registration) offer(ctx context.Context, key, question string) (string, error) {
+	if r.command.Bool("non-interactive") || r.command.IsSet(key) {
+		return r.command.String(key), nil
+	}
+	if _, err := io.WriteString(r.out, question+":\n"); err != nil {
+		return "", fmt.Errorf("asking for %s: %w", key, err)
+	}
+	line, err := r.line(ctx)
+	if err != nil {
+		return "", fmt.Errorf("asking for %s: %w; use --non-interactive if nobody can answer", key, err)
+	}
+	return strings.TrimSpace(line), nil
 }
 
 // line reads an answer. An interrupt does not wait for it: the process ends soon, and what still reads ends

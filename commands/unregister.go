@@ -23,6 +23,9 @@ func unregisterCommand(env Environment, log *logrus.Logger) *cli.Command {
 			&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Usage: "the runner `NAME`"},
 			&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Usage: "without effect: the `URL` is that of the entry", Sources: fromEnv("CI_SERVER_URL")},
 			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "the runner with `TOKEN`", Sources: fromEnv("CI_SERVER_TOKEN")},
+			&cli.StringFlag{Name: "tls-ca-file", Usage: "without effect: the `FILE` is that of the entry", Sources: fromEnv("CI_SERVER_TLS_CA_FILE")},
+			&cli.StringFlag{Name: "tls-cert-file", Usage: "without effect: the `FILE` is that of the entry", Sources: fromEnv("CI_SERVER_TLS_CERT_FILE")},
+			&cli.StringFlag{Name: "tls-key-file", Usage: "without effect: the `FILE` is that of the entry", Sources: fromEnv("CI_SERVER_TLS_KEY_FILE")},
 			&cli.BoolFlag{Name: "all-runners", Usage: "every runner"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
