@@ -7,16 +7,23 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 )
 
 // reloadInterval is how often the file is looked at.
 const reloadInterval = 3 * time.Second
 
+// watchConfig follows changes of the file, and makes those that tokens need.
 func (m *Manager) watchConfig(ctx context.Context) {
+	if m.options.File != nil {
+		return
+	}
+	rotations := map[string]time.Time{}
 	for ctx.Err() == nil {
 		sleep(ctx, reloadInterval)
 		if ctx.Err() == nil {
 			m.reload(false)
+			m.rotateTokens(ctx, rotations)
 		}
 	}
 }
@@ -67,6 +74,9 @@ func (m *Manager) warnAbout(file *config.File) {
 		}
 		if strings.HasSuffix(strings.TrimRight(runner.URL, "/"), "/ci") {
 			entry.Warning("The url ends in /ci, which is no longer needed: remove it")
+		}
+		if runner.FeatureFlags[featureflags.DisableTokenRotation] && !runner.TokenExpiresAt.IsZero() {
+			entry.WithField("expires", runner.TokenExpiresAt).Warning("The token expires and is not exchanged before: " + featureflags.DisableTokenRotation + " is on")
 		}
 		for _, key := range ignored(runner) {
 			entry.WithField("key", key).Warning(notHonoured)

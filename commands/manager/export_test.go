@@ -1,0 +1,4 @@
+package manager
+
+// RotationDue is for tests.
+var RotationDue = rotationDue
