@@ -63,7 +63,7 @@ var name = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 // Check finds what no init system can be told.
 func (s Service) Check() error {
 	if !name.MatchString(s.Name) {
-		return fmt.Errorf("%q cannot be the name of a service: use letters, digits, - _ and .", s.Name)
+		return fmt.Errorf("%q cannot be the name of a service: use letters, digits, dots, - and _", s.Name)
 	}
 	for _, value := range append([]string{s.Description, s.Executable, s.User, s.Home, s.LogDir}, s.Arguments...) {
 		if strings.ContainsAny(value, "\n\r\x00") {

@@ -104,7 +104,7 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 	m.sh("gitlab-runner start")
 	require.Equal(t, "gitlab-runner: Service is running\n", m.sh("gitlab-runner status"))
 	require.Equal(t, "StatusText=running\n", m.sh("systemctl show -p StatusText gitlab-runner"))
-	pid, user := m.process()
+	_, user := m.process()
 	require.Equal(t, "ci", user)
 
 	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
@@ -123,7 +123,7 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 
 	m.sh("gitlab-runner start")
 	s.requireState(s.ended(next), coordinator.StateSuccess, "")
-	pid, _ = m.process()
+	pid, _ := m.process()
 	m.sh("kill -9 " + pid)
 	s.eventually(soon*2, func() bool { again, _ := m.process(); return again != "" && again != pid }, "the runner was not started again after a crash")
 	s.requireState(s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"true"}})), coordinator.StateSuccess, "")
