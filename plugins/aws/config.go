@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,6 +23,9 @@ type Config struct {
 	CredentialsFile string `json:"credentials_file"`
 	// Region is that of the group; empty selects the profile's, or AWS_REGION.
 	Region string `json:"region"`
+	// Endpoint is an address that all services are called at; empty selects AWS's own, or what the profile's
+	// endpoint_url or AWS_ENDPOINT_URL says.
+	Endpoint string `json:"endpoint"`
 }
 
 // load finds credentials and region the way the AWS command line does. An error names the key.
@@ -50,6 +54,13 @@ func (c Config) load(ctx context.Context) (aws.Config, error) {
 	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
+	}
+	if c.Endpoint != "" {
+		address, err := url.Parse(c.Endpoint)
+		if err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https" {
+			return aws.Config{}, fmt.Errorf("plugin_config endpoint: %q is no address: write it like \"https://host:port\"", c.Endpoint)
+		}
+		options = append(options, config.WithBaseEndpoint(c.Endpoint))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	var missing config.SharedConfigProfileNotExistError

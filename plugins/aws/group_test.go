@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
@@ -312,6 +313,7 @@ func TestBadConfigurationsAreNamed(t *testing.T) {
 		"another group":  {func(*Config) {}, `plugin_config name: there is no autoscaling group "my-docker-asg"`},
 		"no file":        {func(c *Config) { c.CredentialsFile = "/nowhere" }, "plugin_config credentials_file: "},
 		"no profile":     {func(c *Config) { c.Profile = "other" }, "plugin_config profile: "},
+		"no endpoint":    {func(c *Config) { c.Endpoint = "localhost:80" }, `plugin_config endpoint: "localhost:80" is no address`},
 		"another region": {func(c *Config) { c.Region = "us-east-1" }, `credential should be scoped to "eu-west-1"`},
 		"wrong secret": {func(c *Config) {
 			require.NoError(t, os.WriteFile(c.CredentialsFile, []byte("[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = guess\n"), 0o600))
@@ -323,6 +325,43 @@ func TestBadConfigurationsAreNamed(t *testing.T) {
 			_, err := (&InstanceGroup{Config: config}).Init(t.Context(), hclog.NewNullLogger(), provider.Settings{})
 			require.ErrorContains(t, err, c.says)
 			require.NotContains(t, err.Error(), secret)
+		})
+	}
+}
+
+func TestTheEndpointOfTheConfigurationWins(t *testing.T) {
+	cloud := aws.New(aws.Options{Machines: &machines.Memory{}, Group: groupName, MaxSize: 1, Region: "eu-west-1", AccessKey: "AKIDEXAMPLE", SecretKey: secret})
+	server := httptest.NewServer(cloud)
+	defer server.Close()
+	config := files(t, "http://127.0.0.1:1", "AKIDEXAMPLE", secret)
+	config.Endpoint = server.URL
+	_, err := (&InstanceGroup{Config: config}).Init(t.Context(), hclog.NewNullLogger(), provider.Settings{})
+	require.NoError(t, err)
+	require.Equal(t, 1, cloud.Calls("DescribeAutoScalingGroups"))
+}
+
+func TestEachPlaceInTheLifeCycleIsAState(t *testing.T) {
+	for _, c := range []struct {
+		place  types.LifecycleState
+		health string
+		want   provider.State
+	}{
+		{types.LifecycleStatePending, "Healthy", provider.StateCreating},
+		{types.LifecycleStatePendingWait, "Healthy", provider.StateCreating},
+		{types.LifecycleStatePendingProceed, "Healthy", provider.StateCreating},
+		{types.LifecycleStateInService, "Healthy", provider.StateRunning},
+		{types.LifecycleStateInService, "Unhealthy", provider.StateDeleting},
+		{types.LifecycleStateTerminating, "Healthy", provider.StateDeleting},
+		{types.LifecycleStateTerminatingWait, "Healthy", provider.StateDeleting},
+		{types.LifecycleStateTerminatingProceed, "Healthy", provider.StateDeleting},
+		{types.LifecycleStateDetaching, "Healthy", provider.StateDeleting},
+		{types.LifecycleStateDetached, "Healthy", provider.StateDeleted},
+		{types.LifecycleStateTerminated, "Unhealthy", provider.StateDeleted},
+		{types.LifecycleStateStandby, "Healthy", provider.StateCreating},
+		{"NotThoughtOfYet", "Healthy", provider.StateCreating},
+	} {
+		t.Run(string(c.place)+" "+c.health, func(t *testing.T) {
+			require.Equal(t, c.want, stateOf(types.Instance{LifecycleState: c.place, HealthStatus: &c.health}))
 		})
 	}
 }
