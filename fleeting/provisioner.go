@@ -51,6 +51,10 @@ func Init(ctx context.Context, logger hclog.Logger, group provider.InstanceGroup
 	}
 	logger.Info("plugin initialized", "version", info.Version, "build info", info.BuildInfo)
 
+	if info.MaxSize > 0 && info.MaxSize < o.maxSize {
+		logger.Warn("the group allows fewer instances than are wanted at most, and no more are made: raise the group's maximum size or lower max_instances",
+			"group", info.ID, "group_max_size", info.MaxSize, "max_instances", o.maxSize)
+	}
 	size := maxSize(o.maxSize, info.MaxSize)
 	o.collector.SetMaxInstances(size)
 	p := &Provisioner{

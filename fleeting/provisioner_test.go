@@ -1,6 +1,7 @@
 package fleeting_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -138,6 +139,32 @@ func TestInitFailsWithTheGroup(t *testing.T) {
 	group := &dummy.InstanceGroup{Faults: map[string]dummy.Fault{"Init": {Error: "no credentials"}}}
 	_, err := fleeting.Init(t.Context(), hclog.NewNullLogger(), group)
 	require.EqualError(t, err, "initialise instance group: no credentials")
+}
+
+func TestAGroupThatIsTooSmallIsNamedWithTheRemedy(t *testing.T) {
+	for name, c := range map[string]struct {
+		group, wanted int
+		warns         bool
+	}{
+		"smaller":             {5, 8, true},
+		"as large":            {8, 8, false},
+		"larger":              {9, 8, false},
+		"of any size":         {0, 8, false},
+		"asked for its limit": {5, 0, false},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			var log bytes.Buffer
+			logger := hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Warn})
+			p, err := fleeting.Init(t.Context(), logger, &dummy.InstanceGroup{Name: "n", MaxSize: c.group}, fleeting.WithMaxSize(c.wanted))
+			require.NoError(t, err)
+			p.Shutdown(context.Background())
+			if c.warns {
+				require.Contains(t, log.String(), "raise the group's maximum size or lower max_instances: group=dummy/n group_max_size=5 max_instances=8")
+			} else {
+				require.Empty(t, log.String())
+			}
+		})
+	}
 }
 
 func TestInitDoesNotFailWithTheFirstUpdate(t *testing.T) {
