@@ -89,6 +89,7 @@ func New(env Environment) *cli.Command {
 			resetTokenCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),
+			fleetingCommand(env, log),
 		}, serviceCommands(env, log)...),
 	}
 	fitHelp(app, nil)

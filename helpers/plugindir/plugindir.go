@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -25,6 +26,9 @@ const (
 	defaultRepository = "gitlab-org/fleeting/plugins"
 	legacyPrefix      = "fleeting-plugin-"
 )
+
+// hostName is a registry: a host, by name or address, with a port perhaps.
+var hostName = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
 
 // ErrNotFound says that a plugin is not on this machine.
 var ErrNotFound = errors.New("plugin not found")
@@ -62,6 +66,9 @@ func Parse(name string) (Reference, error) {
 	if constraint == "latest" {
 		constraint = ""
 	}
+	if isPath(name) {
+		return Reference{}, fmt.Errorf("%w: there is no file %s", ErrNotFound, name)
+	}
 	ref := Reference{Registry: defaultRegistry, Constraint: constraint}
 	first, others, nested := strings.Cut(rest, "/")
 	switch {
@@ -73,13 +80,22 @@ func Parse(name string) (Reference, error) {
 		ref.Repository = rest
 	}
 	if rest == "" || ref.Repository == "" || path.Clean(ref.Repository) != ref.Repository ||
-		strings.HasPrefix(ref.Repository, "..") || strings.HasPrefix(ref.Registry, ".") {
+		strings.HasPrefix(ref.Repository, ".") || !hostName.MatchString(ref.Registry) {
 		return Reference{}, fmt.Errorf("plugin %q is no valid reference: use [[registry/]repository/]name[:version]", name)
 	}
-	if constraint != "" && !semver.IsValid("v"+constraint) {
+	if _, err := ref.Path(""); err != nil {
+		return Reference{}, err
+	}
+	if constraint != "" && (!semver.IsValid("v"+constraint) || semver.Build("v"+constraint) != "") {
 		return Reference{}, fmt.Errorf("plugin %q: %q is no version: use latest, 1, 1.2 or 1.2.3", name, constraint)
 	}
 	return ref, nil
+}
+
+// isPath says whether a name can only be meant as the path of a file.
+func isPath(name string) bool {
+	return strings.ContainsRune(name, '\\') || filepath.IsAbs(name) ||
+		strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")
 }
 
 // String is the full reference.
@@ -115,8 +131,8 @@ func (r Reference) Matches(version string) bool {
 
 // Path is the directory below dir that holds the plugin's versions.
 func (r Reference) Path(dir string) (string, error) {
-	parts := []string{dir}
-	for _, part := range strings.Split(r.Registry+"/"+r.Repository, "/") {
+	parts := []string{dir, place(r.Registry)}
+	for _, part := range strings.Split(r.Repository, "/") {
 		// Escaped as in the module cache, so that names that differ in case only stay apart.
 		escaped, err := module.EscapeVersion(part)
 		if err != nil {
@@ -125,6 +141,77 @@ func (r Reference) Path(dir string) (string, error) {
 		parts = append(parts, escaped)
 	}
 	return filepath.Join(parts...), nil
+}
+
+// place is the directory of a registry. Names of hosts do not differ in case.
+func place(registry string) string {
+	registry = strings.ToLower(registry)
+	if runtime.GOOS == "windows" {
+		// A colon is not for names of files there, and an underscore not for names of hosts.
+		registry = strings.ReplaceAll(registry, ":", "_")
+	}
+	return registry
+}
+
+// VersionPath is the directory below dir in which a version of the plugin belongs.
+func (r Reference) VersionPath(dir, version string) (string, error) {
+	versions, err := r.Path(dir)
+	if err != nil {
+		return "", err
+	}
+	escaped, err := module.EscapeVersion(version)
+	if err != nil {
+		return "", fmt.Errorf("plugin %s: version %q: %w", r, version, err)
+	}
+	return filepath.Join(versions, escaped), nil
+}
+
+// Highest is the highest of the versions that satisfy the constraint, empty if none does. What is no
+// version is passed over.
+func (r Reference) Highest(versions []string) string {
+	best := ""
+	for _, version := range versions {
+		if r.Matches(version) && (best == "" || semver.Compare("v"+version, "v"+best) > 0) {
+			best = version
+		}
+	}
+	return best
+}
+
+// IsVersion says whether a text is a full version, such as 1.2.3 or 1.2.3-rc.1.
+func IsVersion(text string) bool {
+	v := "v" + text
+	return semver.IsValid(v) && semver.Canonical(v) == v
+}
+
+// Installable reads the name of a plugin that can be installed from a registry. The error for paths and
+// names on PATH says what else to do.
+func Installable(name string) (Reference, error) {
+	if legacy(name) {
+		return Reference{}, fmt.Errorf("plugin %q is a program on PATH, which no registry has: put it there, or write plugin = %q", name, modern(name))
+	}
+	return Parse(name)
+}
+
+// IsInstalled says whether a name that Find finds is that of an installed plugin, and not that of a file
+// or of a program on PATH.
+func IsInstalled(name string) bool {
+	info, err := os.Stat(name)
+	return (err != nil || info.IsDir()) && !legacy(name)
+}
+
+// legacy says whether a name is that of a program on PATH.
+func legacy(name string) bool {
+	return strings.HasPrefix(name, legacyPrefix) && !strings.ContainsAny(name, "/:")
+}
+
+// modern is the name under which the plugin of a legacy name is found in the registry.
+func modern(name string) string {
+	name = strings.TrimPrefix(name, legacyPrefix)
+	if name == "googlecompute" {
+		return "googlecloud"
+	}
+	return name
 }
 
 // Find returns the absolute path of the plugin's executable. An error that wraps ErrNotFound says what
@@ -136,10 +223,10 @@ func Find(name string) (string, error) {
 	if info, err := os.Stat(name); err == nil && !info.IsDir() {
 		return filepath.Abs(name)
 	}
-	if strings.HasPrefix(name, legacyPrefix) && !strings.ContainsAny(name, "/:") {
+	if legacy(name) {
 		file, err := exec.LookPath(name)
 		if err != nil {
-			return "", fmt.Errorf("%w: %s is not on PATH; install it there", ErrNotFound, name)
+			return "", fmt.Errorf("%w: %s is not on PATH; install it there, or write plugin = %q and run `gitlab-runner fleeting install`", ErrNotFound, name, modern(name))
 		}
 		return filepath.Abs(file)
 	}
@@ -163,26 +250,23 @@ func installed(ref Reference, dir string) (string, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("looking for plugin %s: %w", ref, err)
 	}
-	best := ""
+	var names []string
 	for _, entry := range entries {
-		version, err := module.UnescapeVersion(entry.Name())
-		if err != nil || !ref.Matches(version) {
-			continue
-		}
-		if best == "" || semver.Compare("v"+version, "v"+best) > 0 {
-			best = version
+		if version, err := module.UnescapeVersion(entry.Name()); err == nil {
+			names = append(names, version)
 		}
 	}
+	best := ref.Highest(names)
 	if best == "" {
 		return "", fmt.Errorf("%w: %s is not in %s; run `gitlab-runner fleeting install`", ErrNotFound, ref, dir)
 	}
-	escaped, err := module.EscapeVersion(best)
+	version, err := ref.VersionPath(dir, best)
 	if err != nil {
-		return "", fmt.Errorf("plugin %s: %w", ref, err)
+		return "", err
 	}
-	file := filepath.Join(versions, escaped, Executable())
+	file := filepath.Join(version, Executable())
 	if _, err := os.Stat(file); err != nil {
-		return "", fmt.Errorf("%w: %s %s is installed without its executable %s; install it again", ErrNotFound, ref, best, file)
+		return "", fmt.Errorf("%w: %s %s is installed without its executable %s; run `gitlab-runner fleeting install`", ErrNotFound, ref, best, file)
 	}
 	return filepath.Abs(file)
 }
