@@ -74,6 +74,10 @@ system: images helper-image s3server build ## whole-system tests on real engines
 	go test -tags system -count=1 -p 1 -timeout 30m ./tests/... ./executors/...
 	cd plugins && go test -tags system -count=1 -timeout 15m ./...
 
+.PHONY: release-plugins
+release-plugins: ## build every plugin for every platform into an OCI layout in out/release; REGISTRY=host/path pushes
+	go run ./scripts/release-plugins -version $(VERSION) -ldflags '$(PLUGIN_LDFLAGS)' -out $(OUT)/release/plugins $(if $(REGISTRY),-registry $(REGISTRY))
+
 .PHONY: soak
 soak: images helper-image build ## run 500 short jobs with cancels and dying instances; SOAK_JOBS=N for another number
 	SOAK_JOBS=$${SOAK_JOBS:-500} go test -tags system -count=1 -v -timeout 60m -run TestManyShortJobs ./tests/autoscaling

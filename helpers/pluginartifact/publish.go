@@ -58,12 +58,16 @@ func Publish(ctx context.Context, target Target, prefix string, r Release) ([]st
 	if err != nil {
 		return nil, fmt.Errorf("publishing %s: %w", r.Name, err)
 	}
+	// A repository without a tag is not there, for some registries: the version's own tag comes first.
+	if err := target.Tag(ctx, root, prefix+r.Version); err != nil {
+		return nil, fmt.Errorf("publishing %s: tagging %s: %w", r.Name, r.Version, err)
+	}
 	known, err := publishedVersions(ctx, target, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("publishing %s: listing what is there: %w", r.Name, err)
 	}
 	tags := tagsOf(r.Version, known)
-	for _, tag := range tags {
+	for _, tag := range tags[1:] {
 		if err := target.Tag(ctx, root, prefix+tag); err != nil {
 			return nil, fmt.Errorf("publishing %s: tagging %s: %w", r.Name, tag, err)
 		}
@@ -71,7 +75,7 @@ func Publish(ctx context.Context, target Target, prefix string, r Release) ([]st
 	return tags, nil
 }
 
-// publishedVersions are the versions that are there. A repository that nobody wrote to has none.
+// publishedVersions are the versions that are there.
 func publishedVersions(ctx context.Context, target Target, prefix string) ([]string, error) {
 	tags, err := registry.Tags(ctx, target)
 	if err != nil {
@@ -86,7 +90,7 @@ func publishedVersions(ctx context.Context, target Target, prefix string) ([]str
 	return versions, nil
 }
 
-// tagsOf are the tags that a version gets beside those versions that are there already.
+// tagsOf are the tags of a version, itself first, given the versions that are there.
 func tagsOf(version string, known []string) []string {
 	tags := []string{version}
 	v := "v" + version
@@ -99,7 +103,7 @@ func tagsOf(version string, known []string) []string {
 		if tag == "latest" {
 			constraint.Constraint = ""
 		}
-		if constraint.Highest(append(slices.Clone(known), version)) == version {
+		if constraint.Highest(known) == version {
 			tags = append(tags, tag)
 		}
 	}

@@ -188,7 +188,7 @@ func IsVersion(text string) bool {
 // names on PATH says what else to do.
 func Installable(name string) (Reference, error) {
 	if legacy(name) {
-		return Reference{}, fmt.Errorf("plugin %q is a program on PATH, which no registry has: put it there, or write plugin = %q", name, modern(name))
+		return Reference{}, fmt.Errorf("plugin %q is a program on PATH, which no registry has: put it there, or write plugin = %q", name, NameOf(name))
 	}
 	return Parse(name)
 }
@@ -205,9 +205,9 @@ func legacy(name string) bool {
 	return strings.HasPrefix(name, legacyPrefix) && !strings.ContainsAny(name, "/:")
 }
 
-// modern is the name under which the plugin of a legacy name is found in the registry.
-func modern(name string) string {
-	name = strings.TrimPrefix(name, legacyPrefix)
+// NameOf is the name in the registry of a plugin's program, such as aws for fleeting-plugin-aws.
+func NameOf(program string) string {
+	name := strings.TrimPrefix(program, legacyPrefix)
 	if name == "googlecompute" {
 		return "googlecloud"
 	}
@@ -226,7 +226,7 @@ func Find(name string) (string, error) {
 	if legacy(name) {
 		file, err := exec.LookPath(name)
 		if err != nil {
-			return "", fmt.Errorf("%w: %s is not on PATH; install it there, or write plugin = %q and run `gitlab-runner fleeting install`", ErrNotFound, name, modern(name))
+			return "", fmt.Errorf("%w: %s is not on PATH; install it there, or write plugin = %q and run `gitlab-runner fleeting install`", ErrNotFound, name, NameOf(name))
 		}
 		return filepath.Abs(file)
 	}

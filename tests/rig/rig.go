@@ -39,6 +39,8 @@ type Rig struct {
 	Head string
 	// Gateway is this machine's address for containers and instances.
 	Gateway string
+	// Extra is added to the environment of the built programs.
+	Extra []string
 
 	root string
 	// mark stands in the environment of everything that the rig starts, and of what that starts.
@@ -106,7 +108,7 @@ func (r *Rig) ConfigPath() string { return filepath.Join(r.Dir, "config.toml") }
 
 // Environment is what the built programs are run with.
 func (r *Rig) Environment() []string {
-	return append(os.Environ(), r.mark, "FLEETING_PLUGIN_PATH="+r.PluginPath())
+	return append(append(os.Environ(), r.mark, "FLEETING_PLUGIN_PATH="+r.PluginPath()), r.Extra...)
 }
 
 // Runner runs the built program to its end and returns what it printed.
