@@ -89,6 +89,7 @@ func New(env Environment) *cli.Command {
 			resetTokenCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),
+			configCommand(env),
 			fleetingCommand(env, log),
 		}, serviceCommands(env, log)...),
 	}

@@ -207,7 +207,7 @@ func (m *Manager) shutdownProviders(deadline <-chan time.Time, signals <-chan Si
 	}
 }
 
-func (m *Manager) shutdownTimeout() time.Duration { return shutdownTimeout(m.Config()) }
+func (m *Manager) shutdownTimeout() time.Duration { return m.Config().ShutdownLimit() }
 
 // Config returns the configuration in force. It is not to be changed.
 func (m *Manager) Config() *config.File {

@@ -24,6 +24,14 @@ type Config struct {
 	Runners       []*Runner           `toml:"runners"`
 }
 
+// ShutdownLimit is how long a forceful shutdown may take.
+func (c *Config) ShutdownLimit() time.Duration {
+	if c.ShutdownTimeout > 0 {
+		return time.Duration(c.ShutdownTimeout) * time.Second
+	}
+	return DefaultShutdownTimeout
+}
+
 // GlobalExperimental holds features that are off unless their table is there.
 type GlobalExperimental struct {
 	UsageLogger map[string]any `toml:"usage_logger,omitempty"`

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
-	"github.com/sirupsen/logrus"
 )
 
 // The defaults of keys whose zero value means something else.
@@ -32,12 +31,18 @@ type File struct {
 	ModTime time.Time
 	// Unknown are the keys that nothing knows, as dotted paths.
 	Unknown []string
+	// misfits are the keys and values that do not fit the types, as far as the decoder takes them.
+	misfits []Finding
+}
+
+func defaults() Config {
+	return Config{Concurrent: DefaultConcurrent, SessionServer: SessionServer{SessionTimeout: int(DefaultSessionTimeout.Seconds())}}
 }
 
 // Load reads a configuration file. One that does not exist is an empty configuration. The error of a
 // file that cannot be used names the place and the key.
 func Load(path string) (*File, error) {
-	file := &File{Path: path, Config: Config{Concurrent: DefaultConcurrent, SessionServer: SessionServer{SessionTimeout: int(DefaultSessionTimeout.Seconds())}}}
+	file := &File{Path: path, Config: defaults()}
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return file, nil
@@ -60,6 +65,10 @@ func Load(path string) (*File, error) {
 }
 
 func (f *File) decode(text string) error {
+	root, err := parseSyntax(text)
+	if err == nil {
+		f.misfits = checkSchema(root)
+	}
 	meta, err := toml.Decode(text, &f.Config)
 	if err != nil {
 		var parse toml.ParseError
@@ -129,59 +138,15 @@ func (f *File) keepForeign(text string) error {
 
 // Validate checks what must hold for the file to be used at all.
 func (c *Config) Validate() error {
-	if c.Concurrent < 1 {
-		return fmt.Errorf("concurrent is %d: it must be at least 1", c.Concurrent)
-	}
-	if c.LogLevel != "" {
-		if _, err := logrus.ParseLevel(c.LogLevel); err != nil {
-			return fmt.Errorf("log_level %q is unknown: use debug, info, warn, error, fatal or panic", c.LogLevel)
-		}
-	}
-	switch c.LogFormat {
-	case "", "runner", "text", "json":
+	all := c.problems()
+	switch {
+	case len(all) == 0:
+		return nil
+	case all[0].scope == "":
+		return all[0].err
 	default:
-		return fmt.Errorf("log_format %q is unknown: use runner, text or json", c.LogFormat)
+		return fmt.Errorf("%s: %w", all[0].scope, all[0].err)
 	}
-	if err := validateLabels(c.Labels); err != nil {
-		return fmt.Errorf("validating labels: %w", err)
-	}
-	for _, runner := range c.Runners {
-		if err := validateLabels(MergeLabels(c.Labels, runner.Labels)); err != nil {
-			return fmt.Errorf("validating runner %s: validating labels: %w", runner.Name, err)
-		}
-		if runner.Autoscaler == nil {
-			continue
-		}
-		if err := runner.Autoscaler.validate(); err != nil {
-			return fmt.Errorf("validating runner %s: autoscaler: %w", runner.Name, err)
-		}
-	}
-	return nil
-}
-
-func (a *Autoscaler) validate() error {
-	for key, value := range map[string]int{
-		"capacity_per_instance": a.CapacityPerInstance, "max_use_count": a.MaxUseCount, "max_instances": a.MaxInstances,
-		"prefetch_recent_images": a.PrefetchRecentImages,
-	} {
-		if value < 0 {
-			return fmt.Errorf("%s is %d: it must not be negative", key, value)
-		}
-	}
-	switch a.ConnectorConfig.Protocol {
-	case "", "ssh", "winrm", "winrm+https":
-	default:
-		return fmt.Errorf("connector_config.protocol %q is unknown: use ssh, winrm or winrm+https", a.ConnectorConfig.Protocol)
-	}
-	for i, p := range a.Policy {
-		if p.IdleTime != 0 && p.IdleTime < time.Second {
-			return fmt.Errorf("policy %d: idle_time is %s: write a duration with its unit, such as \"20m0s\"", i+1, p.IdleTime)
-		}
-		if p.IdleCount < 0 {
-			return fmt.Errorf("policy %d: idle_count is %d: it must not be negative", i+1, p.IdleCount)
-		}
-	}
-	return nil
 }
 
 // Save writes the configuration to its path, whole or not at all, readable by its owner only.

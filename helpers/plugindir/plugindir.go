@@ -84,7 +84,7 @@ func Parse(name string) (Reference, error) {
 		return Reference{}, fmt.Errorf("plugin %q is no valid reference: use [[registry/]repository/]name[:version]", name)
 	}
 	if _, err := ref.Path(""); err != nil {
-		return Reference{}, err
+		return Reference{}, fmt.Errorf("plugin %q is no valid reference: %w", name, err)
 	}
 	if constraint != "" && (!semver.IsValid("v"+constraint) || semver.Build("v"+constraint) != "") {
 		return Reference{}, fmt.Errorf("plugin %q: %q is no version: use latest, 1, 1.2 or 1.2.3", name, constraint)
@@ -212,6 +212,15 @@ func NameOf(program string) string {
 		return "googlecloud"
 	}
 	return name
+}
+
+// Bare is a plugin's name without a version, the same for all names of a plugin where that can be told
+// without looking: aws for aws:1.2 and for fleeting-plugin-aws.
+func Bare(name string) string {
+	if i := strings.LastIndex(name, ":"); i >= 0 && !strings.Contains(name[i:], "/") {
+		name = name[:i]
+	}
+	return NameOf(strings.TrimPrefix(name, defaultRegistry+"/"+defaultRepository+"/"))
 }
 
 // Find returns the absolute path of the plugin's executable. An error that wraps ErrNotFound says what

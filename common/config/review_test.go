@@ -1,4 +1,4 @@
-package manager
+package config_test
 
 import (
 	"strings"
@@ -14,6 +14,7 @@ import (
 func scaled() (*config.File, *config.Runner) {
 	runner := &config.Runner{
 		Name: "one", URL: "https://gitlab.example.com", ID: 1, Token: "t1",
+		Executor: "docker-autoscaler", RequestConcurrency: 4, Docker: &config.Docker{Image: "busybox"},
 		Autoscaler: &config.Autoscaler{
 			Plugin: "docker", PluginConfig: map[string]any{"name": "group"},
 			CapacityPerInstance: 2, MaxInstances: 3,
@@ -74,7 +75,7 @@ func TestAutoscalerWarningsNameTheKeyAndWhatWillHappen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file, runner := scaled()
 			test.change(file, runner)
-			requireEach(t, test.want, autoscalerWarnings(file, runner))
+			requireEach(t, test.want, file.Findings(config.Vocabulary{}))
 		})
 	}
 }
@@ -86,10 +87,12 @@ func TestEntriesInEachOthersWayAreNamed(t *testing.T) {
 	}{
 		"one group":            {change: func(*config.Runner) {}, want: []string{`"one", "two" have the same plugin and the same group`}},
 		"two groups":           {change: func(o *config.Runner) { o.Autoscaler.PluginConfig["name"] = "other" }},
+		"two versions":         {change: func(o *config.Runner) { o.Autoscaler.Plugin = "docker:1.2" }, want: []string{"the same group"}},
+		"a legacy name":        {change: func(o *config.Runner) { o.Autoscaler.Plugin = "fleeting-plugin-docker" }, want: []string{"the same group"}},
 		"two plugins":          {change: func(o *config.Runner) { o.Autoscaler.Plugin = "aws" }},
 		"two zones":            {change: func(o *config.Runner) { o.Autoscaler.PluginConfig["zone"] = "b" }},
 		"different sizes":      {change: func(o *config.Runner) { o.Autoscaler.PluginConfig["max_size"] = 3 }, want: []string{"the same group"}},
-		"no autoscaler":        {change: func(o *config.Runner) { o.Autoscaler = nil }},
+		"no autoscaler":        {change: func(o *config.Runner) { o.Executor, o.Autoscaler = "docker", nil }},
 		"the same identity":    {change: func(o *config.Runner) { o.ID = 1; o.Autoscaler.PluginConfig["name"] = "other" }, want: []string{"the same url and id"}},
 		"no name of a group":   {change: func(o *config.Runner) { delete(o.Autoscaler.PluginConfig, "name") }},
 		"two GitLab servers":   {change: func(o *config.Runner) { o.ID = 1; o.URL += "/x"; o.Autoscaler.Plugin = "aws" }},
@@ -101,27 +104,33 @@ func TestEntriesInEachOthersWayAreNamed(t *testing.T) {
 			other.Name, other.ID, other.Token = "two", 2, "t2"
 			test.change(other)
 			file.Runners = append(file.Runners, other)
-			requireEach(t, test.want, sharedWarnings(file))
+			requireEach(t, test.want, file.Findings(config.Vocabulary{}))
 		})
 	}
 }
 
-// requireEach requires one warning for each text, and no other.
-func requireEach(t *testing.T, want, warnings []string) {
+// requireEach requires one finding for each text, and no other.
+func requireEach(t *testing.T, want []string, findings []config.Finding) {
 	t.Helper()
-	require.Len(t, warnings, len(want), strings.Join(warnings, "\n"))
+	texts := make([]string, len(findings))
+	for i, f := range findings {
+		texts[i] = f.String()
+	}
+	require.Len(t, findings, len(want), strings.Join(texts, "\n"))
 	for i, text := range want {
-		require.Contains(t, warnings[i], text)
+		require.Contains(t, texts[i], text)
 	}
 }
 
 func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
 	file, runner := scaled()
-	require.Empty(t, ignoredGlobally(file))
-	require.Empty(t, ignored(runner))
 	on := true
 	file.SentryDSN = "https://sentry.example.com/1"
 	runner.ProxyExec, runner.StepRunnerImage = &on, "steps:latest"
-	require.Equal(t, []string{"sentry_dsn"}, ignoredGlobally(file))
-	require.Equal(t, []string{"proxy_exec", "step_runner_image"}, ignored(runner))
+	var keys []string
+	for _, f := range file.Findings(config.Vocabulary{}) {
+		require.Contains(t, f.Message, "not honoured")
+		keys = append(keys, f.Key)
+	}
+	require.Equal(t, []string{"sentry_dsn", "runners[0].proxy_exec", "runners[0].step_runner_image"}, keys)
 }
