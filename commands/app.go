@@ -90,6 +90,7 @@ func New(env Environment) *cli.Command {
 			listCommand(env, log),
 			lintCommand(env),
 			configCommand(env),
+			doctorCommand(env, log),
 			fleetingCommand(env, log),
 		}, serviceCommands(env, log)...),
 	}

@@ -21,6 +21,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/executors"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/diagnosis"
 )
 
 // Inner is the executor that is wrapped.
@@ -33,6 +34,9 @@ type Inner interface {
 
 	// Warm gets a machine ready for jobs of the entry ahead of the first one. Its failure fails no job.
 	Warm(ctx context.Context, runner *config.Runner, env executors.Environment) error
+
+	// Examine tries what jobs of the entry need of a machine, and changes nothing there.
+	Examine(ctx context.Context, runner *config.Runner, env executors.Environment, report diagnosis.Report)
 
 	// Unusable says whether an error of an executor's Connect means that nothing on the machine can
 	// run jobs, as when its engine has stopped.

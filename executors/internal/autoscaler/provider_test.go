@@ -29,6 +29,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/executors"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/internal/autoscaler"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/diagnosis"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,6 +147,15 @@ func (c *client) Err() error                                      { return c.err
 func (f *fleet) Features() spec.Features { return spec.Features{Image: true} }
 func (f *fleet) DefaultShell() string    { return "bash" }
 func (f *fleet) Unusable(err error) bool { return errors.Is(err, errEngineStopped) }
+func (f *fleet) Examine(ctx context.Context, _ *config.Runner, env executors.Environment, report diagnosis.Report) {
+	client, err := env.Connect(ctx)
+	if err != nil {
+		report.Fail("fake", err.Error(), "none")
+		return
+	}
+	report.OK("fake", "examined on "+env.ID())
+	_ = client.Close()
+}
 func (f *fleet) Warm(ctx context.Context, _ *config.Runner, env executors.Environment) error {
 	f.mu.Lock()
 	f.warmed = append(f.warmed, env.ID())
