@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,17 +42,20 @@ func doctorCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Name:  "doctor",
 		Usage: "try whether the runners can do their work",
 		Description: "Example:\n  gitlab-runner doctor --config /etc/gitlab-runner/config.toml\n\n" +
-			"Asks GitLab about the token, starts the plugin, looks at its group, and connects\n" +
-			"to an instance. Each line is ok, warn or fail, with what to do. Exits with 1 if\n" +
-			"one of them is fail.",
+			"Asks GitLab about the token, starts the plugin, looks at its group, and\n" +
+			"connects to an instance. Each line is ok, warn or fail, with what to do.\n" +
+			"Exits with 1 if one of them is fail.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: flagName, Aliases: []string{"n"}, Usage: "examine the runner `NAME` only"},
-			&cli.BoolFlag{Name: flagCreate, Usage: "make an instance if there is none, and remove it at the end"},
+			&cli.BoolFlag{Name: flagCreate, Usage: "make an instance for it if there is none"},
 			&cli.BoolFlag{Name: flagJSON, Usage: "print the result as JSON"},
 			&cli.DurationFlag{Name: flagTimeout, Value: examineAll, Usage: "give up after `DURATION`"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
+			// Who interrupts does not want an instance to stay that was made.
+			ctx, end := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+			defer end()
 			ctx, stop := context.WithTimeoutCause(ctx, c.Duration(flagTimeout), fmt.Errorf("the %s of --timeout are over", c.Duration(flagTimeout)))
 			defer stop()
 			d := &doctor{env: env, log: quiet(log), create: c.Bool(flagCreate)}

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
@@ -35,17 +38,19 @@ func fleetingCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Commands: []*cli.Command{
 			{
 				Name:      "install",
-				Usage:     "install the plugins that the configuration names",
+				Usage:     "install plugins",
 				ArgsUsage: "[PLUGIN...]",
 				Description: "Example:\n  gitlab-runner fleeting install --upgrade\n" +
 					"  gitlab-runner fleeting install --from /media/plugins aws:1.2\n\n" +
-					"With arguments these plugins are installed instead of those that the\n" +
-					"configuration names.",
+					"Installs those that the configuration names, or those of the command line.\n" +
+					"DIR may be a tar archive, too.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: flagUpgrade, Usage: "look for newer versions of what is installed"},
-					&cli.StringFlag{Name: flagFrom, Usage: "take plugins from the OCI layout in `DIR`, or in a tar archive, not from registries"},
+					&cli.StringFlag{Name: flagFrom, Usage: "take plugins from the OCI layout `DIR`, not from registries"},
 				},
 				Action: func(ctx context.Context, c *cli.Command) error {
+					ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+					defer stop()
 					i := installer{env: env, log: log, upgrade: c.Bool(flagUpgrade), from: c.String(flagFrom)}
 					return i.run(ctx, c)
 				},
@@ -66,7 +71,7 @@ func fleetingCommand(env Environment, log *logrus.Logger) *cli.Command {
 					"missing is asked for.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: flagUsername, Usage: "log in as `NAME`"},
-					&cli.StringFlag{Name: flagPassword, Usage: "log in with `PASSWORD`, which other users of this machine can see then"},
+					&cli.StringFlag{Name: flagPassword, Usage: "log in with `PASSWORD`; others can see it then"},
 					&cli.BoolFlag{Name: flagPasswordStdin, Usage: "read the password from the standard input"},
 				},
 				Action: func(ctx context.Context, c *cli.Command) error { return login(ctx, env, log, c) },
@@ -119,6 +124,9 @@ func wantedPlugins(log *logrus.Logger, c *cli.Command) ([]wantedPlugin, error) {
 	}
 	return wanted, nil
 }
+
+// installLimit bounds the installation of one plugin, on a slow line.
+const installLimit = 15 * time.Minute
 
 // installer installs plugins one after the other.
 type installer struct {
@@ -192,6 +200,8 @@ func (i installer) install(ctx context.Context, name string, only bool) (plugina
 		return pluginartifact.Installed{}, err
 	}
 	i.log.Infof("Installing plugin %s", ref)
+	ctx, stop := context.WithTimeoutCause(ctx, installLimit, fmt.Errorf("it took longer than %s", installLimit))
+	defer stop()
 	return source.Install(ctx, ref, pluginartifact.Here(), dir)
 }
 
@@ -294,16 +304,27 @@ func ask(env Environment, terminal *os.File, server, username, password string) 
 		username = strings.TrimSpace(line)
 	}
 	if password == "" {
-		fmt.Fprintf(env.Stderr, "Password of %s: ", username)
-		text, err := term.ReadPassword(int(terminal.Fd()))
-		fmt.Fprintln(env.Stderr)
+		text, err := askPassword(env, terminal, fmt.Sprintf("Password of %s: ", username))
 		if err != nil {
 			return "", "", fmt.Errorf("reading the password: %w", err)
 		}
-		password = string(text)
+		password = text
 	}
 	if username == "" || password == "" {
 		return "", "", errors.New("name and password must not be empty")
 	}
 	return username, password, nil
+}
+
+// askPassword asks once nothing that is typed is shown any more.
+func askPassword(env Environment, terminal *os.File, prompt string) (password string, err error) {
+	before, err := term.MakeRaw(int(terminal.Fd()))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, term.Restore(int(terminal.Fd()), before)) }()
+	return term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{terminal, env.Stderr}, "").ReadPassword(prompt)
 }

@@ -369,3 +369,23 @@ func TestAConfigurationThatCannotBeUsedIsAnErrorAtTheStart(t *testing.T) {
 	_, err := manager.New(manager.Options{ConfigPath: path, Log: log, Metrics: manager.NewMetrics(prometheus.NewRegistry(), version.Get())})
 	require.ErrorContains(t, err, "concurrent is 0")
 }
+
+func TestFindingsAreWarnedOfAtEachLoad(t *testing.T) {
+	b := start(t, &provider{}, "concurrent = 2\nshutdwn_timeout = 3")
+	warnings := func() []string {
+		var out []string
+		for _, entry := range b.log.AllEntries() {
+			if entry.Level == logrus.WarnLevel && entry.Data["key"] != nil {
+				out = append(out, fmt.Sprint(entry.Message, " | ", entry.Data["key"], " | ", entry.Data["runner_name"], " | ", entry.Data["line"]))
+			}
+		}
+		return out
+	}
+	require.Equal(t, []string{"unknown key: did you mean shutdown_timeout? | shutdwn_timeout | <nil> | 3"}, warnings())
+	b.write("concurrent = 2\nsentry_dsn = \"https://sentry.example.com/1\"")
+	b.signal(manager.Reload, "hangup")
+	b.signal(manager.Graceful, "quit")
+	require.NoError(t, b.end())
+	require.Len(t, warnings(), 2)
+	require.Contains(t, warnings()[1], "not honoured by this runner yet: it has no effect | sentry_dsn")
+}

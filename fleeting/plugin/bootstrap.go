@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -60,12 +61,16 @@ func installPath(dir, repository string, version VersionInfo) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := []string{dir}
-	for _, part := range append(strings.Split(expandRepository(repository), "/"), number) {
+	registry, path, _ := strings.Cut(expandRepository(repository), "/")
+	if !hostName.MatchString(registry) {
+		return "", invalidRepository(repository)
+	}
+	parts := []string{dir, registryDir(registry)}
+	for _, part := range append(strings.Split(path, "/"), number) {
 		// Escaped, so that names which differ in case only stay apart everywhere.
 		escaped, err := module.EscapeVersion(part)
 		if err != nil || part == ".." || part == "." {
-			return "", fmt.Errorf("plugin repository path %q is not valid: use <registry>/<repository>/<name> without a tag", repository)
+			return "", invalidRepository(repository)
 		}
 		parts = append(parts, escaped)
 	}
@@ -74,6 +79,22 @@ func installPath(dir, repository string, version VersionInfo) (string, error) {
 		name += ".exe"
 	}
 	return filepath.Join(append(parts, name)...), nil
+}
+
+// hostName is a registry: a host, by name or address, with a port perhaps.
+var hostName = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
+
+func invalidRepository(repository string) error {
+	return fmt.Errorf("plugin repository path %q is not valid: use <registry>/<repository>/<name> without a tag", repository)
+}
+
+// registryDir is the directory of a registry, as GitLab Runner looks for it.
+func registryDir(registry string) string {
+	registry = strings.ToLower(registry)
+	if runtime.GOOS == "windows" {
+		registry = strings.ReplaceAll(registry, ":", "_")
+	}
+	return registry
 }
 
 // expandRepository fills in what GitLab Runner fills in when a plugin is named in its configuration.

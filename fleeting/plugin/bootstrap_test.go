@@ -25,6 +25,7 @@ func TestInstallPath(t *testing.T) {
 		version    VersionInfo
 		want       string
 	}{
+		"a port":               {"registry.example.com:5000/x", VersionInfo{Version: "v1.2.3"}, registryDir("registry.example.com:5000") + "/x/1.2.3"},
 		"full path":            {"registry.example.com/group/x", VersionInfo{Version: "v1.2.3"}, "registry.example.com/group/x/1.2.3"},
 		"version without v":    {"registry.example.com/x", VersionInfo{Version: "1.2"}, "registry.example.com/x/1.2.0"},
 		"release candidate":    {"registry.example.com/x", VersionInfo{Version: "v1.2.3-rc.1"}, "registry.example.com/x/1.2.3-rc.1"},

@@ -128,10 +128,14 @@ func build(ctx context.Context, o options, program string, p pluginartifact.Plat
 		return "", err
 	}
 	fmt.Printf("%s for %s: %.1f MB\n", program, p, float64(info.Size())/1e6)
-	if info.Size() > maxBinary {
-		return "", fmt.Errorf("%s for %s has %d bytes: at most %d are allowed", program, p, info.Size(), maxBinary)
+	return file, checkSize(program, p, info.Size())
+}
+
+func checkSize(program string, p pluginartifact.Platform, size int64) error {
+	if size > maxBinary {
+		return fmt.Errorf("%s for %s has %d bytes: at most %d are allowed", program, p, size, maxBinary)
 	}
-	return file, nil
+	return nil
 }
 
 // programsIn are the plugins of a folder, or those of them that are named. A plugin whose program stands

@@ -4,6 +4,8 @@ package system
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,6 +57,19 @@ func (s *stage) requireFailure(said diagnosis, step, detail, remedy string, notT
 	for _, other := range notTried {
 		require.NotContains(s, said, other)
 	}
+}
+
+func TestAnInterruptedDoctorLeavesNoInstance(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	path := s.file("doctor.toml", s.Text(s.autoscaled(rig.Config{Plugin: `      boot_delay = "1m"`})), 0o600)
+	cmd := exec.CommandContext(s.ctx, s.Program("gitlab-runner"), "doctor", "--config", path, "--create")
+	cmd.Env = s.Environment()
+	require.NoError(t, cmd.Start())
+	s.instance()
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, cmd.Wait())
+	s.eventually(soon, func() bool { return len(s.fleet.Alive()) == 0 }, "the instance is still there")
 }
 
 func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {

@@ -4,6 +4,7 @@ package system
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,6 +177,40 @@ func TestPluginsAreInstalledWithoutANetwork(t *testing.T) {
 	_, errs, err = m.fleeting("install", "fleeting-plugin-googlecompute")
 	require.Error(t, err)
 	require.Contains(t, errs, `write plugin = "googlecloud"`)
+}
+
+func TestLoginAsksOnATerminal(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t)
+	cmd := exec.CommandContext(m.ctx, "script", "--quiet", "--return", "--command",
+		m.Program("gitlab-runner")+" fleeting login "+m.registry.Host, "/dev/null")
+	cmd.Env = m.Environment()
+	typed, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	shown, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var all []byte
+	await := func(text string) {
+		for !strings.Contains(string(all), text) {
+			more := make([]byte, 1024)
+			n, err := shown.Read(more)
+			require.NoError(t, err, "%s", all)
+			all = append(all, more[:n]...)
+		}
+	}
+	await("Name at " + m.registry.Host + ": ")
+	_, err = io.WriteString(typed, m.registry.Username+"\n")
+	require.NoError(t, err)
+	await("Password of " + m.registry.Username + ": ")
+	_, err = io.WriteString(typed, m.registry.Password+"\n")
+	require.NoError(t, err)
+	await("Logged in to " + m.registry.Host)
+	rest, err := io.ReadAll(shown)
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait(), "%s%s", all, rest)
+	require.NotContains(t, string(all)+string(rest), m.registry.Password, "it is not shown")
+	require.FileExists(t, filepath.Join(m.logins, "config.json"))
 }
 
 func TestADamagedArtifactIsNotInstalled(t *testing.T) {

@@ -170,8 +170,6 @@ func (e *examination) instances(ctx context.Context) (map[string]provider.State,
 // create makes an instance and waits until it runs. The id is that of the instance also if it never did.
 func (e *examination) create(ctx context.Context) (string, bool) {
 	const remedy = "look at the group in the cloud: quotas, stock, the image of the machines"
-	ctx, stop := context.WithTimeoutCause(ctx, examineBoot, fmt.Errorf("it does not run after %s", examineBoot))
-	defer stop()
 	before, err := e.instances(ctx)
 	if err == nil {
 		_, err = e.group.Increase(ctx, 1)
@@ -180,28 +178,55 @@ func (e *examination) create(ctx context.Context) (string, bool) {
 		e.report.Fail(stepInstance, "creating an instance: "+err.Error(), remedy)
 		return "", false
 	}
+	created, err := e.await(ctx, before)
+	if err == nil {
+		return created, true
+	}
+	e.report.Fail(stepInstance, "waiting for the instance: "+err.Error(), remedy)
+	if created == "" {
+		// It may have appeared since: it must not stay because nobody saw it.
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), examineUndo)
+		defer stop()
+		if states, err := e.instances(ctx); err == nil {
+			created, _ = newcomer(before, states)
+		}
+	}
+	return created, false
+}
+
+// await waits until an instance runs that was not there before, and returns its id as soon as it is known.
+func (e *examination) await(ctx context.Context, before map[string]provider.State) (string, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, examineBoot, fmt.Errorf("it does not run after %s", examineBoot))
+	defer stop()
 	created := ""
 	for {
 		states, err := e.instances(ctx)
 		if err != nil {
-			e.report.Fail(stepInstance, "waiting for the instance: "+err.Error(), remedy)
-			return created, false
+			return created, errors.Join(context.Cause(ctx), err)
 		}
-		for id, state := range states {
-			if _, old := before[id]; old {
-				continue
-			}
-			if created = id; state == provider.StateRunning {
-				return created, true
-			}
+		id, state := newcomer(before, states)
+		if id != "" {
+			created = id
+		}
+		if state == provider.StateRunning {
+			return created, nil
 		}
 		select {
 		case <-time.After(examinePoll):
 		case <-ctx.Done():
-			e.report.Fail(stepInstance, "waiting for the instance: "+context.Cause(ctx).Error(), remedy)
-			return created, false
+			return created, context.Cause(ctx)
 		}
 	}
+}
+
+// newcomer is an instance that was not there before.
+func newcomer(before, now map[string]provider.State) (string, provider.State) {
+	for id, state := range now {
+		if _, old := before[id]; !old {
+			return id, state
+		}
+	}
+	return "", ""
 }
 
 // visit connects to an instance and has what runs there examined.

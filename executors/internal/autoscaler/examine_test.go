@@ -1,9 +1,11 @@
 package autoscaler_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -87,5 +89,24 @@ func TestAnExaminationSaysHowFarJobsWouldCome(t *testing.T) {
 			}
 			f.provider.Shutdown(t.Context())
 		})
+	}
+}
+
+func TestAnExaminationThatIsInterruptedRemovesWhatItMade(t *testing.T) {
+	f := newFleet(t, 10)
+	ctx, stop := context.WithCancelCause(t.Context())
+	// The listing before the creation is the second call; the next one, which would show the instance, fails.
+	f.group.SetFault("Update", dummy.Fault{Skip: 2, Calls: 1, Hang: true})
+	time.AfterFunc(200*time.Millisecond, func() { stop(errors.New("interrupted")) })
+	var failed string
+	f.provider.Examine(ctx, entry(0, 1, 10), true, func(s diagnosis.Step) {
+		if s.State == diagnosis.Fail {
+			failed = s.Detail
+		}
+	})
+	require.Contains(t, failed, "interrupted")
+	require.NotEmpty(t, f.group.List())
+	for _, left := range f.group.List() {
+		require.Equal(t, provider.StateDeleting, left.State)
 	}
 }
