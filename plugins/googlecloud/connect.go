@@ -93,17 +93,17 @@ func (g *InstanceGroup) ConnectInfo(ctx context.Context, instance string) (provi
 		return info, err
 	default:
 		info.Key = g.key.Private
-		return info, g.letIn(ctx, zone, instance, info.Username)
+		return info, g.letIn(ctx, zone, found, info.Username)
 	}
 }
 
 // letIn puts the key into the metadata of the instance, where its agent finds it.
-func (g *InstanceGroup) letIn(ctx context.Context, zone, instance, user string) error {
-	now := g.now()
+func (g *InstanceGroup) letIn(ctx context.Context, zone string, found *compute.Instance, user string) error {
+	now, instance := g.now(), found.Name
 	g.mu.Lock()
-	until := g.let[instance]
+	let := g.let[instance]
 	g.mu.Unlock()
-	if until.Sub(now) > keyMargin {
+	if let.machine == found.Id && let.until.Sub(now) > keyMargin {
 		return nil
 	}
 	expires := now.Add(keyLife)
@@ -119,7 +119,7 @@ func (g *InstanceGroup) letIn(ctx context.Context, zone, instance, user string) 
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.let[instance] = expires
+	g.let[instance] = admission{machine: found.Id, until: expires}
 	return nil
 }
 

@@ -25,7 +25,8 @@ import (
 const (
 	// maxSize is how many instances a managed instance group can have.
 	maxSize = 2000
-	// deleteBatch is how many deletions one call takes.
+	// createBatch and deleteBatch are how many instances one call takes.
+	createBatch = 1000
 	deleteBatch = 1000
 	// createTries is how often instances are asked for, under one name each, until an answer comes.
 	createTries = 2
@@ -52,8 +53,15 @@ type InstanceGroup struct {
 	links map[string]string
 	// told are the failures of instances that the operator was told of.
 	told map[string]string
-	// let are the instances that know the key, and until when.
-	let map[string]time.Time
+	// let are the instances that know the key.
+	let map[string]admission
+}
+
+// admission says which machine knows the key, and until when. The group may make an instance anew under its name, and
+// the new machine knows nothing.
+type admission struct {
+	machine uint64
+	until   time.Time
 }
 
 var _ provider.InstanceGroup = (*InstanceGroup)(nil)
@@ -64,7 +72,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 		return provider.ProviderInfo{}, err
 	}
 	g.log, g.settings, g.now = logger.With("group", g.Name, "project", g.Project, "zone", g.Zone), settings, time.Now
-	g.links, g.told, g.let = map[string]string{}, map[string]string{}, map[string]time.Time{}
+	g.links, g.told, g.let = map[string]string{}, map[string]string{}, map[string]admission{}
 	var err error
 	if err = g.credentials(); err != nil {
 		return provider.ProviderInfo{}, err
@@ -108,7 +116,7 @@ func (g *InstanceGroup) list(ctx context.Context) ([]*compute.ManagedInstance, e
 	for _, one := range all {
 		g.links[nameOf(one)] = one.Instance
 	}
-	maps.DeleteFunc(g.let, func(name string, _ time.Time) bool { return g.links[name] == "" })
+	maps.DeleteFunc(g.let, func(name string, _ admission) bool { return g.links[name] == "" })
 	maps.DeleteFunc(g.told, func(name, _ string) bool { return g.links[name] == "" })
 	return all, nil
 }
@@ -168,28 +176,44 @@ func (g *InstanceGroup) tell(one *compute.ManagedInstance) {
 	}
 }
 
-// Increase has the group make n instances with names of our own: an answer that was lost can be asked for again.
+// Increase has the group make n instances with names of our own: an answer that was lost can be asked for again, and
+// what came of it can be counted. A new size of the group would say neither.
 func (g *InstanceGroup) Increase(ctx context.Context, n int) (int, error) {
-	if n <= 0 {
-		return 0, nil
+	made := 0
+	for made < n {
+		wanted := min(n-made, createBatch)
+		some, err := g.create(ctx, wanted)
+		made += some
+		if err != nil {
+			return made, fmt.Errorf("creating %d instances in group %q: %w", wanted, g.Name, err)
+		}
 	}
+	return made, nil
+}
+
+// create has the group make n instances by one request. It returns how many there will be.
+func (g *InstanceGroup) create(ctx context.Context, n int) (int, error) {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = newName(g.Name)
 	}
 	request := uuid.NewString()
 	var err error
-	for range createTries {
+	for try := range createTries {
 		if err = g.calls.create(ctx, names, request); err == nil {
 			return n, nil
 		}
-		if refused(err) || ctx.Err() != nil {
-			return 0, fmt.Errorf("creating %d instances in group %q: %w", n, g.Name, err)
+		if ctx.Err() != nil || refused(err) {
+			if try == 0 {
+				return 0, err
+			}
+			// A refusal says nothing about the request before it, whose answer was lost.
+			break
 		}
 	}
 	all, listErr := g.list(ctx)
 	if listErr != nil {
-		return 0, errors.Join(fmt.Errorf("creating %d instances in group %q: %w", n, g.Name, err), listErr)
+		return 0, errors.Join(err, listErr)
 	}
 	made := 0
 	for _, one := range all {
@@ -200,7 +224,7 @@ func (g *InstanceGroup) Increase(ctx context.Context, n int) (int, error) {
 	if made == n {
 		return n, nil
 	}
-	return made, fmt.Errorf("creating %d instances in group %q: %w", n, g.Name, err)
+	return made, err
 }
 
 // newName is a name that nobody else uses.

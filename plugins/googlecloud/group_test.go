@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
+	"google.golang.org/api/compute/v1"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/googlecloud"
@@ -149,6 +150,37 @@ func TestARequestWhoseAnswerIsLostIsNotMadeTwice(t *testing.T) {
 	}
 }
 
+func TestARefusalAfterALostAnswerDoesNotHideWhatWasMade(t *testing.T) {
+	p := openProject(t, googlecloud.Options{}, provider.Settings{})
+	p.cloud.Faults.Add(faults.Fault{Operation: "createInstances", Lost: true})
+	p.cloud.Faults.Add(faults.Fault{Operation: "createInstances", Status: http.StatusTooManyRequests, Code: "rateLimitExceeded", Message: "Rate Limit Exceeded"})
+	made, err := p.Increase(t.Context(), 3)
+	require.NoError(t, err)
+	require.Equal(t, 3, made)
+	require.Equal(t, 1, p.cloud.Calls("createInstances"), "the second was refused")
+	require.Len(t, p.list(), 3)
+}
+
+func TestMoreThanOneRequestMayNameIsAskedForInSeveral(t *testing.T) {
+	p := openProject(t, googlecloud.Options{}, provider.Settings{})
+	p.cloud.Faults.Add(faults.Fault{Operation: "createInstances", Skip: 1, Status: http.StatusForbidden, Code: "quotaExceeded", Message: "Quota 'CPUS' exceeded"})
+	made, err := p.Increase(t.Context(), createBatch+5)
+	require.ErrorContains(t, err, "Quota 'CPUS' exceeded")
+	require.Equal(t, createBatch, made, "what was made before the refusal counts")
+
+	p = openProject(t, googlecloud.Options{}, provider.Settings{})
+	names := p.grow(createBatch + 5)
+	p.cloud.Faults.Add(faults.Fault{Operation: "deleteInstances", Skip: 1, Status: http.StatusInternalServerError, Code: "backendError", Message: "try again"})
+	gone, err := p.Decrease(t.Context(), names)
+	require.ErrorContains(t, err, "try again")
+	require.Equal(t, names[:deleteBatch], gone, "the first request was carried out")
+	gone, err = p.Decrease(t.Context(), names[deleteBatch:])
+	require.NoError(t, err)
+	require.Equal(t, names[deleteBatch:], gone)
+	p.list()
+	require.Empty(t, p.list())
+}
+
 func TestARefusalIsNotRepeated(t *testing.T) {
 	p := openProject(t, googlecloud.Options{}, provider.Settings{})
 	p.cloud.Faults.Add(faults.Fault{Operation: "createInstances", Status: http.StatusForbidden, Code: "quotaExceeded", Message: "Quota 'CPUS' exceeded"})
@@ -226,11 +258,25 @@ func TestTheRunnerIsLetInByAKeyInTheMetadata(t *testing.T) {
 	require.Equal(t, 4, p.cloud.Calls("setMetadata"), "the key was about to end")
 
 	p.cloud.Meddle(metadataTries)
-	p.let = map[string]time.Time{}
+	p.let = map[string]admission{}
 	_, err = p.ConnectInfo(t.Context(), name)
 	require.ErrorContains(t, err, "somebody else keeps changing them")
 	_, err = p.ConnectInfo(t.Context(), "my-group-0")
 	require.ErrorContains(t, err, `no instance "my-group-0"`)
+}
+
+func TestAMachineMadeAnewUnderItsNameIsGivenTheKeyToo(t *testing.T) {
+	p := openProject(t, googlecloud.Options{}, provider.Settings{})
+	name := p.grow(1)[0]
+	_, err := p.ConnectInfo(t.Context(), name)
+	require.NoError(t, err)
+	require.NoError(t, p.cloud.Kill(t.Context(), name))
+	for p.list()[name] != provider.StateRunning {
+		require.NoError(t, t.Context().Err())
+	}
+	_, err = p.ConnectInfo(t.Context(), name)
+	require.NoError(t, err)
+	require.Equal(t, []string{p.key.Public}, p.machines.Keys("machine-00002", defaultUser))
 }
 
 func TestKeysOfOthersStay(t *testing.T) {
@@ -254,6 +300,49 @@ func TestWindowsIsEnteredByThePasswordItMakes(t *testing.T) {
 	require.Equal(t, googlecloud.WindowsPassword, info.Password)
 }
 
+func TestTheAnswerOfTheAgentIsFoundOnTheSerialPort(t *testing.T) {
+	const mine = `{"modulus": "M", "passwordFound": true, "encryptedPassword": "E"}` + "\n"
+	for name, c := range map[string]struct {
+		text, encrypted, says string
+		whole                 int
+	}{
+		"nothing yet":           {},
+		"noise of the start":    {text: "booting\n{\n", whole: len("booting\n{\n")},
+		"another's":             {text: strings.Replace(mine, `"M"`, `"N"`, 1), whole: len(mine)},
+		"mine":                  {text: "{}\n" + mine + "{", encrypted: "E", whole: len("{}\n" + mine)},
+		"mine, not whole yet":   {text: "{}\n" + mine[:len(mine)-1], whole: len("{}\n")},
+		"the agent cannot":      {text: `{"modulus": "M", "errorMessage": "no such policy"}` + "\n", whole: 51, says: "no such policy"},
+		"line ends of Windows":  {text: strings.Replace(mine, "\n", "\r\n", 1), encrypted: "E", whole: len(mine) + 1},
+		"mine after another's":  {text: strings.Replace(mine, `"M"`, `"N"`, 1) + mine, encrypted: "E", whole: 2 * len(mine)},
+		"no line of any length": {text: strings.Repeat("x", 1<<20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, whole, err := findAnswer(c.text, "M")
+			if c.says == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.says)
+			}
+			require.Equal(t, c.encrypted, answer.EncryptedPassword)
+			require.Equal(t, c.whole, whole)
+		})
+	}
+}
+
+func FuzzTheSerialPort(f *testing.F) {
+	f.Add(`{"modulus": "M", "passwordFound": true}`+"\n{", "M")
+	f.Add("booting\n", "")
+	f.Fuzz(func(t *testing.T, text, modulus string) {
+		answer, whole, err := findAnswer(text, modulus)
+		require.True(t, whole >= 0 && whole <= len(text))
+		require.NotContains(t, text[whole:], "\n")
+		if answer.PasswordFound {
+			require.NoError(t, err)
+			require.Equal(t, modulus, answer.Modulus)
+		}
+	})
+}
+
 func TestStaticCredentialsAreLeftAlone(t *testing.T) {
 	p := openProject(t, googlecloud.Options{}, provider.Settings{ConnectorConfig: provider.ConnectorConfig{
 		UseStaticCredentials: true, Username: "me", Password: "mine",
@@ -271,6 +360,10 @@ func TestSettingsThatHurtAreNamedWithTheirRemedy(t *testing.T) {
 	for _, remedy := range []string{"delete it or set its mode to off", "mode=ON", "remove the autohealing policy", "opportunistic"} {
 		require.Contains(t, loud.log.String(), remedy)
 	}
+	require.Empty(t, findings(&compute.InstanceGroupManager{TargetSize: maxSize - 1}))
+	full := findings(&compute.InstanceGroupManager{TargetSize: maxSize})
+	require.Len(t, full, 1)
+	require.Contains(t, full[0], "no room for more")
 }
 
 func TestBadConfigurationsAreNamed(t *testing.T) {

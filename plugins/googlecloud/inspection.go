@@ -2,6 +2,7 @@ package googlecloud
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/api/compute/v1"
 )
@@ -36,6 +37,9 @@ func findings(group *compute.InstanceGroupManager) []string {
 	}
 	if group.UpdatePolicy != nil && group.UpdatePolicy.InstanceRedistributionType == "PROACTIVE" {
 		found = append(found, "the instance group deletes instances, with the jobs on them, to spread them evenly over its zones: set its instance redistribution type to none")
+	}
+	if group.TargetSize >= maxSize {
+		found = append(found, fmt.Sprintf("the instance group has as many instances as it can have, %d, and no room for more: resize it to 0, or delete those that nobody uses", group.TargetSize))
 	}
 	return found
 }

@@ -104,20 +104,12 @@ func (g *InstanceGroup) awaitPassword(ctx context.Context, zone, instance, modul
 		if err != nil {
 			return passwordAnswer{}, err
 		}
-		// A line that is not whole yet is read again.
-		if whole := strings.LastIndexByte(text, '\n'); whole >= 0 {
-			next -= int64(len(text) - whole - 1)
-			for line := range strings.Lines(text[:whole+1]) {
-				var answer passwordAnswer
-				if json.Unmarshal([]byte(line), &answer) != nil || answer.Modulus != modulus {
-					continue
-				}
-				if !answer.PasswordFound {
-					return answer, errors.New("the agent says: " + answer.ErrorMessage)
-				}
-				return answer, nil
-			}
-			start = next
+		answer, whole, err := findAnswer(text, modulus)
+		if answer.PasswordFound || err != nil {
+			return answer, err
+		}
+		if whole > 0 {
+			start = next - int64(len(text)-whole)
 		}
 		select {
 		case <-time.After(passwordPoll):
@@ -125,4 +117,21 @@ func (g *InstanceGroup) awaitPassword(ctx context.Context, zone, instance, modul
 			return passwordAnswer{}, context.Cause(ctx)
 		}
 	}
+}
+
+// findAnswer looks for the agent's answer to a request in what came from the serial port. It also returns the length of
+// the lines that are whole: what follows them is read again.
+func findAnswer(text, modulus string) (passwordAnswer, int, error) {
+	whole := strings.LastIndexByte(text, '\n') + 1
+	for line := range strings.Lines(text[:whole]) {
+		var answer passwordAnswer
+		if json.Unmarshal([]byte(line), &answer) != nil || answer.Modulus != modulus {
+			continue
+		}
+		if !answer.PasswordFound {
+			return passwordAnswer{}, whole, errors.New("the agent says: " + answer.ErrorMessage)
+		}
+		return answer, whole, nil
+	}
+	return passwordAnswer{}, whole, nil
 }

@@ -30,11 +30,14 @@ func (c *Cloud) Credentials() ([]byte, error) {
 		"project_id":     c.options.Project,
 		"private_key_id": "1",
 		"private_key":    string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
-		"client_email":   "runner@" + c.options.Project + ".iam.gserviceaccount.com",
+		"client_email":   c.account(),
 		"client_id":      "1",
 		"token_uri":      c.options.Address + "/token",
 	}, "", "  ")
 }
+
+// account is the name of the service account.
+func (c *Cloud) account() string { return "runner@" + c.options.Project + ".iam.gserviceaccount.com" }
 
 // giveToken answers a signed assertion with an access token.
 func (c *Cloud) giveToken(w http.ResponseWriter, r *http.Request) {
@@ -51,6 +54,7 @@ func (c *Cloud) giveToken(w http.ResponseWriter, r *http.Request) {
 	token := rand.Text()
 	c.mu.Lock()
 	c.tokens[token] = true
+	c.calls["token"]++
 	c.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600})
@@ -75,11 +79,15 @@ func (c *Cloud) checkAssertion(text string) error {
 		return err
 	}
 	var said struct {
+		Iss   string `json:"iss"`
 		Scope string `json:"scope"`
 		Exp   int64  `json:"exp"`
 	}
 	if err := json.Unmarshal(claims, &said); err != nil {
 		return err
+	}
+	if said.Iss != c.account() {
+		return fmt.Errorf("the account %q does not exist", said.Iss)
 	}
 	if time.Now().Unix() > said.Exp {
 		return errors.New("the assertion is over")

@@ -66,12 +66,16 @@ type Cloud struct {
 	// meddle is how often somebody else changes the metadata before a change of ours.
 	meddle int
 	calls  map[string]int
+	// launched is how many machines there were.
+	launched uint64
 }
 
 // instance is one instance of the group.
 type instance struct {
 	name    string
 	machine string
+	// number is the machine's id in the API: one made anew under the same name has another.
+	number uint64
 	// action is what the group does with it, status the state of its machine.
 	action, status string
 	address        string
@@ -163,7 +167,8 @@ func (c *Cloud) reconcile(ctx context.Context) error {
 			if c.stock > 0 {
 				c.stock--
 			}
-			one.fault = ""
+			c.launched++
+			one.number, one.fault = c.launched, ""
 			left = append(left, one)
 			continue
 		}
@@ -178,7 +183,7 @@ func (c *Cloud) reconcile(ctx context.Context) error {
 			continue
 		case !there:
 			// The group makes it anew, under its name.
-			one.machine, one.action, one.status, one.known = "", "CREATING", "", nil
+			one.machine, one.action, one.status, one.known, one.metadata = "", "CREATING", "", nil, nil
 		case machine.State == machines.Running:
 			one.status, one.address = "RUNNING", machine.Address
 			if one.action == "CREATING" {

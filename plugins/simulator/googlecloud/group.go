@@ -12,6 +12,9 @@ import (
 	"google.golang.org/api/compute/v1"
 )
 
+// batchLimit is how many instances one request may name.
+const batchLimit = 1000
+
 // zone is where the instances of the group are: a region has several zones, and one is enough.
 func (c *Cloud) zone() string {
 	if strings.Count(c.options.Location, "-") == 1 {
@@ -85,6 +88,9 @@ func (c *Cloud) createInstances(requestID string, body []byte) (any, error) {
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, refuse(http.StatusBadRequest, "badRequest", "%v", err)
 	}
+	if len(asked.Instances) > batchLimit {
+		return nil, refuse(http.StatusBadRequest, "invalid", "more than %d instances in one request", batchLimit)
+	}
 	for _, one := range asked.Instances {
 		if c.find(one.Name) != nil {
 			return nil, refuse(http.StatusBadRequest, "invalid", "instance %s exists", one.Name)
@@ -101,6 +107,9 @@ func (c *Cloud) deleteInstances(ctx context.Context, body []byte) (any, error) {
 	var asked compute.InstanceGroupManagersDeleteInstancesRequest
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, refuse(http.StatusBadRequest, "badRequest", "%v", err)
+	}
+	if len(asked.Instances) > batchLimit {
+		return nil, refuse(http.StatusBadRequest, "invalid", "more than %d instances in one request", batchLimit)
 	}
 	for _, link := range asked.Instances {
 		found := c.find(path.Base(link))

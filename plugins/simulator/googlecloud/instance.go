@@ -29,7 +29,7 @@ func (c *Cloud) getInstance(name string) (any, error) {
 	}
 	// The machines have one address: it stands for both.
 	return &compute.Instance{
-		Name: name, Status: found.status,
+		Name: name, Id: found.number, Status: found.status,
 		NetworkInterfaces: []*compute.NetworkInterface{{
 			NetworkIP: found.address, AccessConfigs: []*compute.AccessConfig{{NatIP: found.address}},
 		}},
