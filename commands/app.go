@@ -32,6 +32,7 @@ const (
 	flagConfig    = "config"
 	flagDebug     = "debug"
 	flagLogLevel  = "log-level"
+	flagPassword  = "password"
 	flagLogFormat = "log-format"
 )
 

@@ -25,7 +25,6 @@ const (
 	flagUpgrade       = "upgrade"
 	flagFrom          = "from"
 	flagUsername      = "username"
-	flagPassword      = "password"
 	flagPasswordStdin = "password-stdin"
 )
 

@@ -24,7 +24,6 @@ const (
 	flagInitUser    = "init-user"
 	flagUserService = "user-service"
 	flagSyslog      = "syslog"
-	flagPassword    = "password"
 )
 
 // InitSystem is what keeps services running on this machine.

@@ -25,6 +25,10 @@ const (
 	defaultRegistry   = "registry.gitlab.com"
 	defaultRepository = "gitlab-org/fleeting/plugins"
 	legacyPrefix      = "fleeting-plugin-"
+
+	// A configuration from before the plugin for Google Cloud got its present name has the former one.
+	formerGoogle  = "fleeting-plugin-googlecompute"
+	presentGoogle = "fleeting-plugin-googlecloud"
 )
 
 // hostName is a registry: a host, by name or address, with a port perhaps.
@@ -234,6 +238,9 @@ func Find(name string) (string, error) {
 	}
 	if legacy(name) {
 		file, err := exec.LookPath(name)
+		if err != nil && name == formerGoogle {
+			file, err = exec.LookPath(presentGoogle)
+		}
 		if err != nil {
 			return "", fmt.Errorf("%w: %s is not on PATH; install it there, or write plugin = %q and run `gitlab-runner fleeting install`", ErrNotFound, name, NameOf(name))
 		}

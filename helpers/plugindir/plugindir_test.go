@@ -141,3 +141,18 @@ func FuzzMatches(f *testing.F) {
 		}
 	})
 }
+
+func TestFindTakesTheFormerNameOfTheGooglePlugin(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	_, err := plugindir.Find("fleeting-plugin-googlecompute")
+	require.ErrorContains(t, err, "fleeting-plugin-googlecompute is not on PATH")
+
+	present, former := filepath.Join(dir, "fleeting-plugin-googlecloud"), filepath.Join(dir, "fleeting-plugin-googlecompute")
+	for _, file := range []string{present, former} {
+		require.NoError(t, os.WriteFile(file, nil, 0o755))
+		found, err := plugindir.Find("fleeting-plugin-googlecompute")
+		require.NoError(t, err)
+		require.Equal(t, file, found, "the former name goes first if there is such a program")
+	}
+}

@@ -14,12 +14,17 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
+	"go.uber.org/goleak"
 	"google.golang.org/api/compute/v1"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/googlecloud"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/machines"
 )
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
 
 // project is a simulated project and the plugin at work on it through the real SDK.
 type project struct {
@@ -111,6 +116,12 @@ func TestInstancesComeAndGoByTheirNames(t *testing.T) {
 			require.NoError(t, p.Shutdown(t.Context()))
 		})
 	}
+}
+
+func TestAccessIsAskedForOnceByASignedAssertion(t *testing.T) {
+	p := openProject(t, googlecloud.Options{}, provider.Settings{})
+	p.grow(1)
+	require.Equal(t, 1, p.cloud.Calls("token"))
 }
 
 func TestAnUpdateIsOneCallForEachPage(t *testing.T) {
