@@ -104,6 +104,8 @@ type Status struct {
 	// Stage is the name of the current stage, ExecutorStage what the executor is at.
 	Stage         string
 	ExecutorStage string
+	// Instance is the id of the autoscaled instance that the job is on; empty if there is none (yet).
+	Instance string
 	// Started is when the build was made.
 	Started time.Time
 }
@@ -349,6 +351,13 @@ func (b *Build) setState(state State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.State = state
+}
+
+func (b *Build) setMachine(machine Machine) {
+	b.machine = machine
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.Instance = machine.Instance
 }
 
 func (b *Build) setStage(stage string) {

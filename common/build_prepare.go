@@ -123,7 +123,7 @@ func lostMachine(watched context.Context) error {
 
 // settle decides what depends on the machine: the job's directories and, with them, its variables.
 func (b *Build) settle(machine Machine) error {
-	b.machine = machine
+	b.setMachine(machine)
 	job := b.job
 	root := machine.BuildsDir
 	if machine.SharedBuildsDir {

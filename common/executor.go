@@ -86,6 +86,8 @@ type Machine struct {
 	Shell string
 	// Hostname is what "Running on" names.
 	Hostname string
+	// Instance is the id of the autoscaled instance; empty on any other machine.
+	Instance string
 	// BuildsDir and CacheDir are absolute paths as the stages see them.
 	BuildsDir string
 	CacheDir  string

@@ -19,6 +19,7 @@ func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 		tasks = d.Instance.Tasks()
 	}
 	s.state.Apply(d, now)
+	s.history.decided(d, now)
 
 	switch d.Kind {
 	case fleet.Lose:
@@ -90,6 +91,7 @@ func (s *scaler) prepare(m *member) {
 	s.do(func(now time.Time) {
 		took := now.Sub(m.in.RunningSince())
 		s.state.Prepared(m.in, err, now)
+		s.history.prepared(m.id(), err, now)
 		if err != nil {
 			s.logger.Error("ready up preparation failed", "err", err, "instance", m.id(), "took", took)
 			return

@@ -13,6 +13,9 @@ var (
 	// instance disappeared, is being deleted by somebody else or was reported lost.
 	ErrInstanceUnexpectedlyRemoved = errors.New("instance unexpectedly removed")
 
+	// ErrUnknownInstance is wrapped by the error of a call that names an instance that there is not.
+	ErrUnknownInstance = errors.New("there is no such instance")
+
 	// ErrShutdown is wrapped by the errors of calls that Shutdown ended or that came after it.
 	ErrShutdown = errors.New("taskscaler is shut down")
 )

@@ -1,6 +1,8 @@
 package taskscaler
 
 import (
+	"time"
+
 	"gitlab.com/gitlab-org/fleeting/taskscaler/internal/fleet"
 	"gitlab.com/gitlab-org/fleeting/taskscaler/metrics"
 )
@@ -16,7 +18,7 @@ type report struct {
 
 // reportPlan logs and measures what a plan rests on. A plan that creates instances is logged at once,
 // others once per evaluation interval: under load the figures change with every task.
-func (s *scaler) reportPlan(plan fleet.Plan, tick bool) {
+func (s *scaler) reportPlan(plan fleet.Plan, tick bool, now time.Time) {
 	creates := len(plan.Decisions) > 0 && plan.Decisions[len(plan.Decisions)-1].Kind == fleet.Create
 	final := len(plan.Decisions) == 0 && plan.Info.CapacityPerInstance > 0
 	if !creates && !final {
@@ -30,11 +32,13 @@ func (s *scaler) reportPlan(plan fleet.Plan, tick bool) {
 	}
 	if plan.Held != last.held {
 		if plan.Held != "" {
+			s.history.add(Event{At: now, Kind: EventHeld, Reason: plan.Held, Count: plan.Required})
 			s.logger.Info("creation of instances held back", "reason", plan.Held, "required", plan.Required)
 		}
 		last.held = plan.Held
 	}
 	if final {
+		s.history.measured(plan, now)
 		s.measure(plan)
 	}
 }

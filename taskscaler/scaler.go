@@ -64,11 +64,13 @@ type scaler struct {
 	capacityKnown bool
 	buffer        []fleet.Decision
 	report        report
+	history       history
 }
 
 var (
 	_ Taskscaler       = (*scaler)(nil)
 	_ InstanceReporter = (*scaler)(nil)
+	_ Inspector        = (*scaler)(nil)
 )
 
 // command is a function to be run by the goroutine.
@@ -89,7 +91,7 @@ type offer struct {
 // The scaler itself does not depend on ctx: it runs until Shutdown, which must be called in the end.
 // No schedule is in force before ConfigureSchedule is called.
 //
-// The returned value implements InstanceReporter as well.
+// The returned value implements InstanceReporter and Inspector as well.
 func New(ctx context.Context, group provider.InstanceGroup, list ...Option) (Taskscaler, error) {
 	o := newOptions(list)
 	s := &scaler{
@@ -208,7 +210,7 @@ func (s *scaler) cycle(tick bool) {
 	for {
 		plan := s.state.Plan(now, s.buffer)
 		s.buffer = plan.Decisions
-		s.reportPlan(plan, tick)
+		s.reportPlan(plan, tick, now)
 		if len(plan.Decisions) == 0 {
 			return
 		}

@@ -17,8 +17,14 @@ type Provider = autoscaler.Provider
 // Options say what a Provider needs. Its name and its wrapped executor are set by NewProvider.
 type Options = autoscaler.Options
 
+// FleetStatus is what the fleet of one runner entry is at.
+type FleetStatus = autoscaler.FleetStatus
+
 // PluginProcesses runs fleeting plugins as processes of their own.
 type PluginProcesses = autoscaler.Processes
+
+// ErrUnknownInstance is wrapped by the error of Drain for an instance that no fleet has.
+var ErrUnknownInstance = autoscaler.ErrUnknownInstance
 
 // NewProvider wraps the docker executor.
 func NewProvider(inner *docker.Provider, o Options) *Provider {

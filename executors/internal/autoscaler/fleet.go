@@ -303,6 +303,18 @@ func (f *fleet) entry() *config.Runner {
 	return f.current
 }
 
+// inspector is what shows the taskscaler's state and the entry it belongs to, nil before the start and
+// after the end.
+func (f *fleet) inspector() (taskscaler.Inspector, *config.Runner) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.started {
+		return nil, nil
+	}
+	inspector, _ := f.scaler.(taskscaler.Inspector)
+	return inspector, f.current
+}
+
 // lost tells the taskscaler that an instance is gone before the plugin does.
 func (f *fleet) lost(instance string, cause error) {
 	f.mu.Lock()

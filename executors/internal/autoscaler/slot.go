@@ -220,6 +220,7 @@ func (e *executor) Connect(ctx context.Context) (common.Machine, error) {
 		e.tell(ctx, acquisition)
 		machine, err := e.connect(ctx, acquisition, waited)
 		if err == nil {
+			machine.Instance = acquisition.InstanceID()
 			return e.inSlot(machine, acquisition.Slot()), nil
 		}
 		if ctx.Err() != nil || !e.slot.dead(err) || try == instanceTries {

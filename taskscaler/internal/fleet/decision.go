@@ -55,6 +55,7 @@ const (
 	ReasonUnhealthy  = "instance exceeded failure threshold"
 	ReasonReturned   = "instance came back after it had vanished"
 	ReasonAbandoned  = "suspended instance has no tasks left"
+	ReasonDrained    = "instance was drained by the operator"
 	reasonBeforeStop = " (before restart)"
 )
 

@@ -40,6 +40,8 @@ type Instance struct {
 	loss string
 	// disconnected is why its user takes it for lost.
 	disconnected string
+	// drained: somebody wants it to take no more tasks and to go.
+	drained bool
 	// returned: an instance with the same id vanished before.
 	returned bool
 
@@ -97,6 +99,12 @@ func (in *Instance) RunningSince() time.Time { return in.runningAt }
 
 // Removal is why the instance was marked for removal; empty if it was not.
 func (in *Instance) Removal() string { return in.removal }
+
+// FoundAt is when it was first seen, in whatever state.
+func (in *Instance) FoundAt() time.Time { return in.foundAt }
+
+// Failures is the number of health checks that failed since the last good one.
+func (in *Instance) Failures() int { return in.failures }
 
 // Gone tells whether the instance exists no more.
 func (in *Instance) Gone() bool {

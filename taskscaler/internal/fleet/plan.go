@@ -136,6 +136,8 @@ func (s *State) removalOf(in *Instance) string {
 		return strings.TrimSuffix(in.oldRemoval, reasonBeforeStop) + reasonBeforeStop
 	case in.returned:
 		return ReasonReturned
+	case in.drained:
+		return ReasonDrained
 	case in.phase == unfit:
 		return ReasonUnfit
 	case in.failures >= s.config.FailureThreshold:

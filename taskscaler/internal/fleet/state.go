@@ -234,6 +234,10 @@ func (s *State) ReportLost(in *Instance, cause string) {
 	}
 }
 
+// Drain has an instance take no more tasks and removed when it has none. An instance that is suspended
+// goes when its tasks were resumed and released.
+func (s *State) Drain(in *Instance) { in.drained = true }
+
 // forget removes an instance and the tasks that still hold it.
 func (s *State) forget(in *Instance) {
 	for _, t := range in.slots {

@@ -138,6 +138,12 @@ func (s *State) room(t Tally) int {
 	return max(0, s.config.MaxInstances-t.existing)
 }
 
+// Instances is the number of instances that provide capacity or will, those that were asked for included.
+func (t Tally) Instances() int { return t.instances }
+
+// Slots is the number of slots that can take a task now or later, and of those that have one.
+func (t Tally) Slots() int { return t.provided() + t.Acquired }
+
 // Capacity returns the number of slots that are available now and of those that could be.
 func (s *State) Capacity(now time.Time) (available, potential int) {
 	t := s.Tally(now)
