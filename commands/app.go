@@ -33,6 +33,7 @@ const (
 	flagDebug     = "debug"
 	flagLogLevel  = "log-level"
 	flagPassword  = "password"
+	flagJSON      = "json"
 	flagLogFormat = "log-format"
 )
 
@@ -90,6 +91,7 @@ func New(env Environment) *cli.Command {
 			resetTokenCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),
+			fleetCommand(env),
 			configCommand(env),
 			doctorCommand(env, log),
 			fleetingCommand(env, log),

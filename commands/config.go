@@ -17,8 +17,6 @@ import (
 	dockerautoscaler "gitlab.com/gitlab-org/gitlab-runner/executors/docker/autoscaler"
 )
 
-const flagJSON = "json"
-
 func configCommand(env Environment) *cli.Command {
 	return &cli.Command{
 		Name:        "config",

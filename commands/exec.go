@@ -190,7 +190,7 @@ func execJobs(ctx context.Context, env Environment, log *logrus.Logger, c *cli.C
 
 // execRun runs the jobs on the entry's executor.
 func execRun(ctx context.Context, env Environment, log *logrus.Logger, runner *config.Runner, o localrun.Options) error {
-	all := providers(env, log, prometheus.NewRegistry(), o.Scratch)
+	all, _ := providers(env, log, prometheus.NewRegistry(), o.Scratch)
 	provider := all[runner.Executor]
 	provider.Reload([]*config.Runner{runner})
 	cache, err := newCaches(log).of(runner)

@@ -13,29 +13,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
+	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/statuspage"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
 )
 
-const defaultListenPort = "9252"
-
-// listener serves metrics and debugging information, without authentication.
+// listener serves metrics, debugging information and the status, without authentication.
 type listener struct {
 	server *http.Server
 	done   chan struct{}
 }
 
 // listen starts serving on an address, whose port may be left out. An address that cannot be listened
-// on is an error.
-func listen(address string, m *manager.Manager, metrics prometheus.Gatherer, log logrus.FieldLogger) (*listener, error) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		address = net.JoinHostPort(address, defaultListenPort)
-	}
-	socket, err := net.Listen("tcp", address)
+// on is an error. What page leaves open of where it is served is filled in.
+func listen(address string, m *manager.Manager, metrics prometheus.Gatherer, page statuspage.Options, log logrus.FieldLogger) (*listener, error) {
+	socket, err := net.Listen("tcp", statuspage.WithPort(address))
 	if err != nil {
 		return nil, fmt.Errorf("serving metrics on listen_address %s: %w", address, err)
 	}
+	page.Source, page.Listen = m, socket.Addr()
 	l := &listener{
-		server: &http.Server{Handler: debugHandler(m, metrics), ReadHeaderTimeout: 10 * time.Second},
+		server: &http.Server{Handler: debugHandler(m, metrics, page), ReadHeaderTimeout: 10 * time.Second},
 		done:   make(chan struct{}),
 	}
 	go func() {
@@ -58,8 +55,9 @@ func (l *listener) close() {
 	<-l.done
 }
 
-func debugHandler(m *manager.Manager, metrics prometheus.Gatherer) http.Handler {
+func debugHandler(m *manager.Manager, metrics prometheus.Gatherer, page statuspage.Options) http.Handler {
 	mux := http.NewServeMux()
+	statuspage.Register(mux, page)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/jobs/list", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-List-Version", "2")

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"gitlab.com/gitlab-org/fleeting/fleeting/connector"
+	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/statuspage"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
@@ -24,6 +25,7 @@ import (
 
 const (
 	flagListenAddress = "listen-address"
+	flagStatusRemote  = "status-remote"
 	flagService       = "service"
 	flagWorkingDir    = "working-directory"
 	flagUser          = "user"
@@ -40,6 +42,7 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: flagListenAddress, Usage: "serve metrics on `ADDRESS`", Sources: fromEnv("LISTEN_ADDRESS")},
+			&cli.BoolFlag{Name: flagStatusRemote, Usage: "show /status on an address that is not loopback too", Sources: fromEnv("STATUS_REMOTE")},
 			&cli.StringFlag{Name: flagService, Aliases: []string{"n"}, Value: defaultServiceName, Usage: "`NAME` of the system service"},
 			&cli.StringFlag{Name: flagWorkingDir, Aliases: []string{"d"}, Usage: "work in `DIR`"},
 			&cli.StringFlag{Name: flagUser, Aliases: []string{"u"}, Usage: "run jobs of shell executors as `USER`; without effect on docker"},
@@ -105,9 +108,11 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 		defer sessions.Close()
 	}
 	remote := newCaches(log)
+	executors, fleets := providers(env, log, registry, filepath.Dir(path))
 	m, err := manager.New(manager.Options{
 		ConfigPath:  path,
-		Providers:   providers(env, log, registry, filepath.Dir(path)),
+		Providers:   executors,
+		Fleets:      fleets,
 		Network:     client,
 		RemoteCache: remote.of,
 		Log:         log,
@@ -133,7 +138,8 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	if address == "" {
 		log.Info("listen_address not defined, metrics & debug endpoints disabled")
 	} else {
-		listener, err := listen(address, m, registry, log)
+		page := statuspage.Options{Remote: c.Bool(flagStatusRemote) || m.Config().StatusRemote, Hostname: hostname}
+		listener, err := listen(address, m, registry, page, log)
 		if err != nil {
 			return err
 		}
@@ -162,8 +168,8 @@ func listenForSessions(path string, log *logrus.Logger) (*session.Server, error)
 	return session.Listen(session.Options{ListenAddress: server.ListenAddress, AdvertiseAddress: server.AdvertiseAddress, Log: log})
 }
 
-// providers are the executors of this program.
-func providers(env Environment, log *logrus.Logger, registry prometheus.Registerer, configDir string) map[string]common.ExecutorProvider {
+// providers are the executors of this program, and the one among them that has instances.
+func providers(env Environment, log *logrus.Logger, registry prometheus.Registerer, configDir string) (map[string]common.ExecutorProvider, manager.Fleets) {
 	local := docker.NewProvider(docker.Options{Version: env.Version, Log: log})
 	autoscaled := dockerautoscaler.NewProvider(local, dockerautoscaler.Options{
 		Plugins:  dockerautoscaler.PluginProcesses{},
@@ -176,7 +182,7 @@ func providers(env Environment, log *logrus.Logger, registry prometheus.Register
 	for _, provider := range []common.ExecutorProvider{local, autoscaled} {
 		out[provider.Name()] = provider
 	}
-	return out
+	return out, autoscaled
 }
 
 // applyLogging follows the configuration in what the command line left open.

@@ -115,7 +115,7 @@ func runSingle(env Environment, log *logrus.Logger, c *cli.Command, runner *conf
 		Version: env.Version, CertsDir: config.DefaultCertsDir(), ConnectionMaxAge: config.DefaultMaxAge, Logger: log, Recorder: metrics,
 	})
 	defer client.Close()
-	executors := providers(env, log, registry, dir)
+	executors, _ := providers(env, log, registry, dir)
 	if _, known := executors[runner.Executor]; !known {
 		return fmt.Errorf("executor %q is not known: use docker or docker-autoscaler", runner.Executor)
 	}

@@ -63,7 +63,7 @@ func (m *Manager) again(ctx, working context.Context, runner *config.Runner) {
 	m.running.Go(func() {
 		for pause := firstPause; pause < lastPause; pause *= 2 {
 			entry := m.inForce(runner)
-			if entry == nil || entry.StrictCheckInterval || ctx.Err() != nil || !m.workers.tryAcquire() {
+			if entry == nil || entry.StrictCheckInterval || m.pauses.has(entry) || ctx.Err() != nil || !m.workers.tryAcquire() {
 				return
 			}
 			err := m.process(ctx, working, entry)
@@ -87,7 +87,7 @@ func (m *Manager) inForce(runner *config.Runner) *config.Runner {
 }
 
 func (m *Manager) worthFeeding(runner *config.Runner) bool {
-	return runner.Token != "" && m.health.healthy(runner, m.log)
+	return runner.Token != "" && !m.pauses.has(runner) && m.health.healthy(runner, m.log)
 }
 
 // sleep waits for a while or until ctx ends.

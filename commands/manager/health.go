@@ -40,13 +40,7 @@ func (h *health) healthy(runner *config.Runner, log *logrus.Logger) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	state := h.entry(runner)
-	limit, interval := defaultUnhealthyRequests, defaultUnhealthyInterval
-	if runner.UnhealthyRequestsLimit > 0 {
-		limit = runner.UnhealthyRequestsLimit
-	}
-	if runner.UnhealthyInterval != nil && *runner.UnhealthyInterval > 0 {
-		interval = *runner.UnhealthyInterval
-	}
+	limit, interval := unhealthyLimits(runner)
 	if state.failures < limit {
 		return true
 	}
@@ -64,6 +58,27 @@ func (h *health) healthy(runner *config.Runner, log *logrus.Logger) bool {
 	return true
 }
 
+// unhealthyLimits are how many requests may fail in a row, and for how long an entry is parked then.
+func unhealthyLimits(runner *config.Runner) (int, time.Duration) {
+	limit, interval := defaultUnhealthyRequests, defaultUnhealthyInterval
+	if runner.UnhealthyRequestsLimit > 0 {
+		limit = runner.UnhealthyRequestsLimit
+	}
+	if runner.UnhealthyInterval != nil && *runner.UnhealthyInterval > 0 {
+		interval = *runner.UnhealthyInterval
+	}
+	return limit, interval
+}
+
+// parked says whether an entry asks for no jobs because of its health. It changes nothing.
+func (h *health) parked(runner *config.Runner) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	state, ok := h.entries[entryKey(runner)]
+	limit, interval := unhealthyLimits(runner)
+	return ok && state.failures >= limit && time.Since(state.lastGood) < interval
+}
+
 // mark counts the outcome of a request.
 func (h *health) mark(runner *config.Runner, good bool) {
 	h.mu.Lock()
@@ -78,7 +93,7 @@ func (h *health) mark(runner *config.Runner, good bool) {
 
 // entry returns the state of an entry. The caller holds the lock.
 func (h *health) entry(runner *config.Runner) *healthState {
-	key := runner.URL + "|" + runner.Token
+	key := entryKey(runner)
 	state, ok := h.entries[key]
 	if !ok {
 		state = &healthState{lastGood: time.Now()}

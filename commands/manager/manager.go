@@ -31,7 +31,9 @@ type Options struct {
 	File *config.File
 	// Providers are the executors there are, by name.
 	Providers map[string]common.ExecutorProvider
-	Network   *network.Client
+	// Fleets are those of the executors that have instances; nil if none does.
+	Fleets  Fleets
+	Network *network.Client
 	// RemoteCache returns where an entry's caches are kept, nil if only on the machines of jobs.
 	RemoteCache func(*config.Runner) (common.RemoteCache, error)
 	Log         *logrus.Logger
@@ -58,6 +60,7 @@ type Manager struct {
 
 	workers  *limiter
 	health   *health
+	pauses   *pauses
 	requests *requests
 	ids      *concurrentIDs
 	jobs     *jobList
@@ -94,7 +97,7 @@ var (
 func New(o Options) (*Manager, error) {
 	m := &Manager{
 		options: o, log: o.Log, state: Starting,
-		workers: newLimiter(0), health: newHealth(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
+		workers: newLimiter(0), health: newHealth(), pauses: newPauses(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
 	}
 	file := o.File
 	if file == nil {

@@ -15,6 +15,7 @@ type Config struct {
 	SentryDSN        string         `toml:"sentry_dsn,omitempty"`
 	ConnectionMaxAge *time.Duration `toml:"connection_max_age,omitempty"`
 	ListenAddress    string         `toml:"listen_address,omitempty"`
+	StatusRemote     bool           `toml:"status_remote,omitempty"`
 	ShutdownTimeout  int            `toml:"shutdown_timeout"`
 
 	Labels        map[string]string   `toml:"labels,omitempty"`
