@@ -8,13 +8,15 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+
+	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/redaction"
 )
 
 // newLogger returns the process log in its default format and level.
 func newLogger(out io.Writer) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(out)
-	log.SetFormatter(runnerFormat{})
+	log.SetFormatter(redaction.New(runnerFormat{}))
 	return log
 }
 
@@ -31,17 +33,29 @@ func setLevel(log *logrus.Logger, name string) error {
 }
 
 func setFormat(log *logrus.Logger, name string) error {
+	var format logrus.Formatter
 	switch name {
 	case "", "runner":
-		log.SetFormatter(runnerFormat{})
+		format = runnerFormat{}
 	case "text":
-		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+		format = &logrus.TextFormatter{FullTimestamp: true}
 	case "json":
-		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: "2006-01-02T15:04:05.999999999Z07:00"})
+		format = &logrus.JSONFormatter{TimestampFormat: "2006-01-02T15:04:05.999999999Z07:00"}
 	default:
 		return fmt.Errorf("log format %q is unknown: use runner, text or json", name)
 	}
+	redacting(log).Use(format)
 	return nil
+}
+
+// redacting is what keeps secrets out of a process log, put there if it is not yet.
+func redacting(log *logrus.Logger) *redaction.Formatter {
+	if f, ok := log.Formatter.(*redaction.Formatter); ok {
+		return f
+	}
+	f := redaction.New(log.Formatter)
+	log.SetFormatter(f)
+	return f
 }
 
 // runnerFormat is the format that operators know: coloured, message first, fields sorted.

@@ -122,7 +122,9 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 		Metrics:     metrics,
 		Sessions:    sessions,
 		Progress:    func(state manager.ProcessState) { notifyInit(log, state) },
+		Secrets:     redacting(log),
 		Apply: func(file *config.File) {
+			redacting(log).Learn(file.Secrets())
 			remote.forget()
 			applyLogging(log, file, c)
 		},

@@ -43,6 +43,8 @@ type Options struct {
 	Metrics     *Metrics
 	// Sessions lets users into the containers of jobs; nil lets nobody in.
 	Sessions *session.Server
+	// Secrets keeps the secrets of jobs out of the log; nil if nothing does.
+	Secrets Secrets
 	// Apply is told of every configuration that comes into force.
 	Apply func(*config.File)
 	// Allow says whether another job may be asked for; nil always allows it.
@@ -51,6 +53,11 @@ type Options struct {
 	JobEnded func()
 	// Progress is told of every new state of the process; nil tells nobody.
 	Progress func(ProcessState)
+}
+
+// Secrets keeps values out of the log until they are released.
+type Secrets interface {
+	Hold(values []string) (release func())
 }
 
 // Manager runs jobs. It is made for one call of Run.

@@ -12,6 +12,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/secrets"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
@@ -133,6 +134,9 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 		"job": job.ID, "project": job.Info.ProjectID, "runner": runner.ShortToken(), "runner_name": runner.Name,
 		"correlation_id": result.CorrelationID,
 	})
+	if m.options.Secrets != nil {
+		defer m.options.Secrets.Hold(secretsOf(job))()
+	}
 	id, projectID, giveBack := m.ids.take(runner.Token, job.Info.ProjectID)
 	defer giveBack()
 
@@ -195,6 +199,23 @@ func (m *Manager) sessionTimeout() time.Duration {
 		return time.Duration(seconds) * time.Second
 	}
 	return config.DefaultSessionTimeout
+}
+
+// secretsOf are the values of a job that the process log must not show.
+func secretsOf(job *spec.Job) []string {
+	secrets := []string{job.Token}
+	for _, v := range job.Variables {
+		if v.Masked {
+			secrets = append(secrets, v.Value)
+		}
+	}
+	for _, c := range job.Credentials {
+		secrets = append(secrets, c.Password)
+	}
+	for _, d := range job.Dependencies {
+		secrets = append(secrets, d.Token)
+	}
+	return secrets
 }
 
 // finish reports the outcome of a job.

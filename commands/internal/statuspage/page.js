@@ -2,7 +2,6 @@
 (() => {
   const interval = 2000;
   const byId = (id) => document.getElementById(id);
-  const hour = 3600e3;
   let armed = '';
 
   const element = (name, attributes = {}, ...children) => {
@@ -86,26 +85,27 @@
   };
   const eventKinds = {held: 'warn', unfit: 'bad', lost: 'bad'};
 
-  // plot draws what is there against what is wanted, as steps over the last hour.
+  // plot draws what is there against what is wanted, as steps over the last hour, or since the start.
   const plot = (fleet, now) => {
     const width = 800, height = 200, left = 32, right = 8, top = 26, bottom = 22;
     const samples = fleet.samples.map((s) => ({...s, t: Date.parse(s.at)}));
     const most = Math.max(1, ...samples.map((s) => Math.max(s.slots, s.demand)));
-    const begin = now - hour;
-    const x = (t) => left + (Math.max(t, begin) - begin) / hour * (width - left - right);
+    const minutes = [2, 4, 8, 20, 40].find((m) => samples.length && samples[0].t >= now - m * 60e3) || 60;
+    const begin = now - minutes * 60e3;
+    const x = (t) => left + (Math.max(t, begin) - begin) / (now - begin) * (width - left - right);
     const y = (v) => height - bottom - v / most * (height - top - bottom);
     const last = samples[samples.length - 1] || {slots: 0, busy: 0, demand: 0};
     const svg = drawn('svg', {
       viewBox: `0 0 ${width} ${height}`, role: 'img',
-      'aria-label': `Capacity against demand in the last hour. Now ${last.slots} slots, ${last.busy} of them busy, demand ${last.demand}; at most ${most}.`,
+      'aria-label': `Capacity against demand in the last ${minutes} minutes. Now ${last.slots} slots, ${last.busy} of them busy, demand ${last.demand}; at most ${most}.`,
     });
     const step = Math.max(1, Math.ceil(most / 4));
     for (let v = 0; v <= most; v += step) {
       svg.append(drawn('line', {class: 'grid', x1: left, x2: width - right, y1: y(v), y2: y(v)}));
       svg.append(drawn('text', {x: left - 6, y: y(v) + 4, 'text-anchor': 'end'}, String(v)));
     }
-    for (let m = 60; m >= 0; m -= 15) {
-      svg.append(drawn('text', {x: x(now - m * 60e3), y: height - 6, 'text-anchor': m === 0 ? 'end' : m === 60 ? 'start' : 'middle'}, m === 0 ? 'now' : `${m} min ago`));
+    for (let m = minutes; m >= 0; m -= minutes / 4) {
+      svg.append(drawn('text', {x: x(now - m * 60e3), y: height - 6, 'text-anchor': m === 0 ? 'end' : m === minutes ? 'start' : 'middle'}, m === 0 ? 'now' : `${m} min ago`));
     }
     [['slots', 'slots'], ['demand', 'demand (running, waiting, announced jobs)'], ['busy', 'busy slots']].forEach(([name, label], i) => {
       let path = '';
