@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/masking"
@@ -79,6 +80,7 @@ type Build struct {
 	warnings []string
 	// invalid is why the job cannot be run at all: a template of its inputs makes no sense.
 	invalid error
+	inputs  InputsOutcome
 
 	executor Executor
 	machine  Machine
@@ -95,7 +97,10 @@ type Build struct {
 	mu       sync.Mutex
 	status   Status
 	onCancel context.CancelCauseFunc
-	rules    *masking.Rules
+	// stages are those that ended; the current one began at stageBegan.
+	stages     []StageTime
+	stageBegan time.Time
+	rules      *masking.Rules
 }
 
 // Status is where a build is, for metrics and for people.
@@ -132,7 +137,25 @@ type Result struct {
 	ExitCode int
 	Err      error
 	Duration time.Duration
+	// Stages are the durations of the stages in the order of their beginnings, if
+	// FF_EXPORT_HIGH_CARDINALITY_METRICS is on. A stage is over when the next one begins.
+	Stages []StageTime
+	// Inputs is what became of the job's inputs; empty if it had none to interpolate.
+	Inputs InputsOutcome
 }
+
+// StageTime is how long a stage took.
+type StageTime struct {
+	Name     string
+	Duration time.Duration
+}
+
+// InputsOutcome is what became of the inputs of a job: InputsInterpolated, or a kind of failure as package
+// inputs names it.
+type InputsOutcome string
+
+// InputsInterpolated says that the templates of a job were replaced.
+const InputsInterpolated InputsOutcome = "interpolated"
 
 // defaultTimeout is that of a job for which the server names none.
 const defaultTimeout = 2 * time.Hour
@@ -143,7 +166,7 @@ const cleanupTimeout = 5 * time.Minute
 // NewBuild returns a build that is ready to run.
 func NewBuild(o BuildOptions) *Build {
 	b := &Build{started: time.Now()}
-	o.Job, b.invalid = expandInputs(o.Runner, o.Job)
+	o.Job, b.inputs, b.invalid = expandInputs(o.Runner, o.Job)
 	b.options = o
 	b.status = Status{State: Pending, ExecutorStage: executorCreated, Started: b.started}
 	b.job = b.newJob()
@@ -182,6 +205,10 @@ func (b *Build) Run(ctx context.Context) Result {
 		err = context.Cause(ctx)
 	}
 	result := b.result(err)
+	result.Inputs = b.inputs
+	if b.job.Flags.IsOn(featureflags.HighCardinalityMetrics) {
+		result.Stages = b.stageTimes()
+	}
 	b.finish(result)
 	return result
 }
@@ -363,7 +390,25 @@ func (b *Build) setMachine(machine Machine) {
 func (b *Build) setStage(stage string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.endStage()
 	b.status.Stage = stage
+}
+
+// endStage notes how long the current stage took. The caller holds the lock.
+func (b *Build) endStage() {
+	now := time.Now()
+	if b.status.Stage != "" {
+		b.stages = append(b.stages, StageTime{Name: b.status.Stage, Duration: now.Sub(b.stageBegan)})
+	}
+	b.stageBegan = now
+}
+
+// stageTimes are the durations of all stages; the last one ends now.
+func (b *Build) stageTimes() []StageTime {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.endStage()
+	return b.stages
 }
 
 // The stages of an executor, as metrics name them.

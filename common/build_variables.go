@@ -217,16 +217,17 @@ func unsupportedOption(kind, of string, names []string, known string) error {
 }
 
 // expandInputs puts the job's inputs into the places of the payload that ask for them.
-func expandInputs(runner *config.Runner, job *spec.Job) (*spec.Job, error) {
+// The outcome is for metrics; it is empty if nothing asked for any.
+func expandInputs(runner *config.Runner, job *spec.Job) (*spec.Job, InputsOutcome, error) {
 	flags, _ := featureflags.Resolve(runner.FeatureFlags, received(runner, job).Lookup)
-	if !flags.IsOn(featureflags.JobInputs) {
-		return job, nil
+	if !flags.IsOn(featureflags.JobInputs) || len(job.Inputs) == 0 {
+		return job, "", nil
 	}
 	expanded, err := inputs.Apply(job)
 	if err != nil {
-		return job, Fail(RunnerConfigurationError, fmt.Errorf("failed to interpolate job inputs: %w", err))
+		return job, InputsOutcome(inputs.KindOf(err)), Fail(RunnerConfigurationError, fmt.Errorf("failed to interpolate job inputs: %w", err))
 	}
-	return expanded, nil
+	return expanded, InputsInterpolated, nil
 }
 
 func unsupported(err error) error {

@@ -19,6 +19,7 @@ type Metrics struct {
 	jobsTotal          *prometheus.CounterVec
 	jobDuration        *prometheus.HistogramVec
 	queueDuration      *prometheus.HistogramVec
+	stageDuration      *prometheus.HistogramVec
 	queueSize          *prometheus.GaugeVec
 	queueDepth         *prometheus.GaugeVec
 	failedJobs         *prometheus.CounterVec
@@ -31,6 +32,8 @@ type Metrics struct {
 	slotOperations     *prometheus.CounterVec
 	configLoaded       prometheus.Counter
 	configFailed       prometheus.Counter
+	interpolations     prometheus.Counter
+	inputFailures      *prometheus.CounterVec
 	apiStatuses        *prometheus.CounterVec
 	apiDuration        *prometheus.HistogramVec
 	apiAttempts        *prometheus.CounterVec
@@ -75,6 +78,7 @@ func NewMetrics(registry prometheus.Registerer, v version.Info) *Metrics {
 		jobsTotal:          counter("jobs_total", "Jobs handled.", runner...),
 		jobDuration:        histogram("job_duration_seconds", "Duration of jobs.", durationBuckets, with("mode")...),
 		queueDuration:      histogram("job_queue_duration_seconds", "Time of jobs in the queue.", queueBuckets, with("project_jobs_running")...),
+		stageDuration:      histogram("job_stage_duration_seconds", "Duration of the stages of jobs with FF_EXPORT_HIGH_CARDINALITY_METRICS.", queueBuckets, with("stage")...),
 		queueSize:          gauge("job_queue_size", "Jobs in the queue at the latest hand-out.", runner...),
 		queueDepth:         gauge("job_queue_depth", "Depth of the latest job in the queue.", runner...),
 		failedJobs:         counter("failed_jobs_total", "Jobs that failed.", "runner", "runner_name", "failure_reason", "mode"),
@@ -87,6 +91,8 @@ func NewMetrics(registry prometheus.Registerer, v version.Info) *Metrics {
 		slotOperations:     counter("worker_slot_operations_total", "Worker slots taken and given back.", "operation"),
 		configLoaded:       plain("configuration_loaded_total", "Times the configuration was loaded."),
 		configFailed:       plain("configuration_loading_error_total", "Times the configuration could not be loaded."),
+		interpolations:     plain("job_inputs_interpolations_total", "Jobs whose inputs were interpolated."),
+		inputFailures:      counter("job_inputs_interpolation_failures_total", "Jobs whose inputs could not be interpolated.", "error_type"),
 		apiStatuses:        counter("api_request_statuses_total", "Answers of GitLab's API.", "runner", "system_id", "endpoint", "status", "method"),
 		apiDuration:        histogram("api_request_duration_seconds", "Duration of requests to GitLab's API.", apiBuckets, "runner", "system_id", "endpoint", "status_class", "method"),
 		apiAttempts:        counter("api_request_retries_total", "Attempts at requests to GitLab's API.", "path", "method"),
@@ -156,6 +162,16 @@ func (m *Metrics) jobStarted(r *config.Runner, job *spec.Job) {
 func (m *Metrics) jobEnded(r *config.Runner, job *spec.Job, result common.Result) {
 	m.slotOperations.WithLabelValues("stopped").Inc()
 	m.jobDuration.WithLabelValues(append(labelsOf(r), modeOf(job))...).Observe(result.Duration.Seconds())
+	for _, stage := range result.Stages {
+		m.stageDuration.WithLabelValues(append(labelsOf(r), stage.Name)...).Observe(stage.Duration.Seconds())
+	}
+	switch result.Inputs {
+	case "":
+	case common.InputsInterpolated:
+		m.interpolations.Inc()
+	default:
+		m.inputFailures.WithLabelValues(string(result.Inputs)).Inc()
+	}
 	if result.State == common.Success {
 		return
 	}

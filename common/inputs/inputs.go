@@ -28,6 +28,37 @@ const (
 	maxExpression = 4 << 10
 )
 
+// FailureKind is what kind of failure an error of this package is, as metrics name it.
+type FailureKind string
+
+// The kinds of failures.
+const (
+	FailureParse      FailureKind = "parse"
+	FailureEvaluation FailureKind = "evaluation"
+	FailureSensitive  FailureKind = "sensitive_unsupported"
+)
+
+// KindOf returns the kind of failure that an error of New, Expand or Apply is.
+func KindOf(err error) FailureKind {
+	var failure *failedEvaluation
+	if errors.As(err, &failure) {
+		return failure.kind
+	}
+	return FailureParse
+}
+
+// failedEvaluation is an error in a template that could be read.
+type failedEvaluation struct {
+	kind FailureKind
+	text string
+}
+
+func (e *failedEvaluation) Error() string { return e.text }
+
+func evaluation(format string, args ...any) error {
+	return &failedEvaluation{kind: FailureEvaluation, text: fmt.Sprintf(format, args...)}
+}
+
 // Set are the inputs of one job. It is for one goroutine.
 type Set struct {
 	values    map[string]any
@@ -69,7 +100,7 @@ func (s *Set) Expand(text string) (string, error) {
 			return "", err
 		}
 		if s.produced += len(value); s.produced > maxOutput {
-			return "", fmt.Errorf("the templates of the job produce more than %d bytes", maxOutput)
+			return "", evaluation("the templates of the job produce more than %d bytes", maxOutput)
 		}
 		out.WriteString(value)
 		text = rest[length:]
@@ -86,7 +117,7 @@ func (s *Set) template(text string) (value string, length int, err error) {
 	}
 	value, ok := result.(string)
 	if !ok {
-		return "", 0, fmt.Errorf("%s: the value is %s, not a string: convert it with str()", excerpt(text), kindOf(result))
+		return "", 0, evaluation("%s: the value is %s, not a string: convert it with str()", excerpt(text), kindOf(result))
 	}
 	return value, p.at, nil
 }
@@ -105,10 +136,10 @@ func excerpt(text string) string {
 func (s *Set) input(name string) (any, error) {
 	value, ok := s.values[name]
 	if !ok {
-		return nil, fmt.Errorf("there is no input %q; the job has %s", name, strings.Join(slices.Sorted(maps.Keys(s.values)), ", "))
+		return nil, evaluation("there is no input %q; the job has %s", name, strings.Join(slices.Sorted(maps.Keys(s.values)), ", "))
 	}
 	if s.sensitive[name] {
-		return nil, fmt.Errorf("the input %q is sensitive and cannot be used here", name)
+		return nil, &failedEvaluation{FailureSensitive, fmt.Sprintf("the input %q is sensitive and cannot be used here", name)}
 	}
 	return value, nil
 }
@@ -121,7 +152,7 @@ func text(value any) (string, error) {
 	case json.Number:
 		return v.String(), nil
 	case scope:
-		return "", errors.New("str() takes the value of an input, not all of them")
+		return "", evaluation("str() takes the value of an input, not all of them")
 	}
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)

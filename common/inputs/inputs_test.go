@@ -194,3 +194,19 @@ func FuzzExpand(f *testing.F) {
 		}
 	})
 }
+
+func TestFailuresHaveTheKindThatMetricsName(t *testing.T) {
+	for template, want := range map[string]inputs.FailureKind{
+		"${{ job.inputs.":                 inputs.FailureParse,
+		"${{ job.inputs.env ":             inputs.FailureParse,
+		"${{ job.inputs.nothing }}":       inputs.FailureEvaluation,
+		"${{ job.inputs.count }}":         inputs.FailureEvaluation,
+		"${{ str(job.inputs) }}":          inputs.FailureEvaluation,
+		"${{ job.inputs.secret }}":        inputs.FailureSensitive,
+		"fine ${{ job.inputs['secret']}}": inputs.FailureSensitive,
+	} {
+		_, err := inputs.Apply(&spec.Job{Inputs: all(), Steps: []spec.Step{{Name: spec.StepScript, Script: []string{template}}}})
+		require.Error(t, err, template)
+		require.Equal(t, want, inputs.KindOf(err), "%s: %v", template, err)
+	}
+}
