@@ -47,6 +47,14 @@ images: setup ## make the images of the demonstration and the tests
 s3server: ## build the S3 server of the demonstration and the tests
 	@go run ./tests/s3server/install
 
+.PHONY: browser
+browser: ## install the browser that the test of the status page drives
+	@scripts/setup browser
+
+.PHONY: screenshot
+screenshot: images helper-image browser build ## take the picture of docs/status.md anew
+	STATUS_SCREENSHOT=$(CURDIR)/docs/images/status.png go test -tags system -count=1 -run TestTheStatusPage ./tests/system
+
 .PHONY: helper-image
 helper-image: setup ## make the bundled helper images for amd64 and arm64
 	@VERSION=$(VERSION) scripts/helper-image
@@ -69,7 +77,7 @@ histories: ## the safety properties of the two planners on 100,000 random histor
 	cd fleeting && go test ./internal/pool -timeout 15m -rapid.checks=100000
 
 .PHONY: system
-system: images helper-image s3server build ## whole-system tests on real engines, sshd, plugins and git
+system: images helper-image s3server browser build ## whole-system tests on real engines, sshd, plugins and git
 	@# One suite at a time: their limits are those of a machine that does nothing else.
 	go test -tags system -count=1 -p 1 -timeout 30m ./tests/... ./executors/...
 	cd plugins && go test -tags system -count=1 -timeout 15m ./...

@@ -100,6 +100,9 @@ func InInstance(instance string, command ...string) (string, error) {
 	return output("docker", append([]string{"exec", instance}, command...)...)
 }
 
+// Inspect is all that the local engine tells of an instance.
+func Inspect(instance string) (string, error) { return output("docker", "inspect", instance) }
+
 // KillInstance removes an instance behind the manager's back.
 func KillInstance(instance string) error {
 	_, err := output("docker", "rm", "--force", "--volumes", instance)
