@@ -192,3 +192,16 @@ func TestListShowsTheEntries(t *testing.T) {
 	require.Contains(t, stderr, "one")
 	require.Contains(t, stderr, "https://x")
 }
+
+func TestTheFleetCommandSaysWhatIsMissing(t *testing.T) {
+	_, _, err := run(t, "", "fleet", "status", "--config", write(t, ""))
+	require.ErrorContains(t, err, "no listen_address")
+	_, _, err = run(t, "", "fleet", "status", "--config", write(t, `listen_address = "127.0.0.1:1"`))
+	require.ErrorContains(t, err, "no manager answers at 127.0.0.1:1")
+	_, _, err = run(t, "", "fleet", "drain", "--address", "127.0.0.1:1")
+	require.ErrorContains(t, err, "name one instance")
+	_, _, err = run(t, "", "fleet", "pause", "a-name", "--address", "127.0.0.1:1")
+	require.ErrorContains(t, err, "--runner")
+	_, _, err = run(t, "", "fleet", "dance")
+	require.ErrorContains(t, err, `unknown command "dance"`)
+}
