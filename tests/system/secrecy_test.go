@@ -5,6 +5,7 @@ package system
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -74,13 +75,22 @@ func (s *secrecy) processes() {
 	}
 }
 
-// containers looks at what is told of the containers on an instance, and of the instance itself.
+// containers looks at what is told of the containers on an instance, and of the instance itself. The
+// environment of build and service containers is the user's: images count on finding variables there.
 func (s *secrecy) containers(instance string) {
 	s.Helper()
 	ids := s.inInstance(instance, "docker", "ps", "--all", "--quiet")
 	require.GreaterOrEqual(s, len(ids), 3, "helper, build and service")
 	for _, id := range ids {
-		s.look("container: "+id, strings.Join(s.inInstance(instance, "docker", "inspect", id), "\n"))
+		var told []map[string]any
+		require.NoError(s, json.Unmarshal([]byte(strings.Join(s.inInstance(instance, "docker", "inspect", id), "\n")), &told))
+		config := told[0]["Config"].(map[string]any)
+		if config["Labels"].(map[string]any)["com.gitlab.gitlab-runner.type"] != "predefined" {
+			delete(config, "Env")
+		}
+		text, err := json.Marshal(told)
+		require.NoError(s, err)
+		s.look("container: "+id, string(text))
 	}
 	out, err := rig.Inspect(instance)
 	require.NoError(s, err)

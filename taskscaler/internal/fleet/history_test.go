@@ -267,7 +267,7 @@ func (w *world) prepared(m *machine, well bool) {
 
 func (w *world) misfortune(d *dice) bool {
 	m, ok := w.someMachine(d, func(m *machine) bool { return true })
-	switch what := d.n(7); {
+	switch what := d.n(8); {
 	case what == 0:
 		if w.asked > 0 {
 			w.asked -= 1 + d.n(w.asked)
@@ -292,6 +292,9 @@ func (w *world) misfortune(d *dice) bool {
 	case what == 4:
 		w.state.ReportLost(m.in, "no route")
 		w.log("%s is reported lost", m.id)
+	case what == 7 && !m.gone():
+		w.state.Drain(m.in)
+		w.log("%s is drained", m.id)
 	case what == 5 && m.state == provider.StateRunning:
 		m.state = provider.StateSuspended
 		w.log("%s is suspended by somebody", m.id)
