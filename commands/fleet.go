@@ -31,18 +31,16 @@ func fleetCommand(env Environment) *cli.Command {
 		Usage: "show and steer the running manager and its instances",
 		Description: "Examples:\n  gitlab-runner fleet status\n  gitlab-runner fleet pause --runner build-01\n" +
 			"  gitlab-runner fleet drain i-0123456789\n\n" +
-			"It asks `gitlab-runner run` on this machine, which needs a listen_address. What\n" +
-			"is paused takes jobs again after a restart of the manager.",
+			"It asks `gitlab-runner run` on this machine, which needs a listen_address.\n" +
+			"What is paused takes jobs again after a restart of the manager.",
 		Action: func(_ context.Context, c *cli.Command) error {
-			if c.Args().Present() {
-				return fmt.Errorf("unknown command %q: use status, drain, pause or resume", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
+			return fmt.Errorf("unknown command %q: use status, drain, pause or resume", c.Args().First())
 		},
 		Commands: []*cli.Command{
 			{
 				Name: "status", Usage: "show runners, jobs, instances and the latest decisions",
-				Flags: []cli.Flag{configFlag(), address(), runner("show the runner `NAME` only"), &cli.BoolFlag{Name: flagJSON, Usage: "print the JSON of the manager"}},
+				Description: "Example:\n  gitlab-runner fleet status --runner build-01",
+				Flags:       []cli.Flag{configFlag(), address(), runner("show the runner `NAME` only"), &cli.BoolFlag{Name: flagJSON, Usage: "print the JSON of the manager"}},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					client, err := fleetClient(c)
 					if err != nil {
@@ -61,7 +59,8 @@ func fleetCommand(env Environment) *cli.Command {
 			},
 			{
 				Name: "drain", Usage: "let an instance take no more jobs, and remove it when it has none", ArgsUsage: "INSTANCE",
-				Flags: []cli.Flag{configFlag(), address(), runner("drain an instance of the runner `NAME`")},
+				Description: "Example:\n  gitlab-runner fleet drain i-0123456789",
+				Flags:       []cli.Flag{configFlag(), address(), runner("drain an instance of the runner `NAME`")},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Len() != 1 {
 						return errors.New("name one instance to drain; gitlab-runner fleet status lists them")
@@ -86,7 +85,8 @@ func fleetCommand(env Environment) *cli.Command {
 
 func pausing(env Environment, name, usage, outcome string, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: usage, Flags: append([]cli.Flag{configFlag()}, flags...),
+		Name: name, Usage: usage, Description: "Example:\n  gitlab-runner fleet " + name + " --runner build-01",
+		Flags: append([]cli.Flag{configFlag()}, flags...),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return fmt.Errorf("%s takes no argument: name the runner with --runner", name)

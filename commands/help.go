@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,10 +19,37 @@ func fitHelp(c *cli.Command, above []string) {
 	for _, below := range c.Commands {
 		fitHelp(below, path)
 	}
-	text := escapeTemplate(helpText(c, path))
-	c.CustomHelpTemplate = text
-	if len(above) == 0 {
-		c.CustomRootCommandHelpTemplate = text
+	text := helpText(c, path)
+	c.CustomHelpTemplate = escapeTemplate(text)
+	switch {
+	case len(above) == 0:
+		c.CustomRootCommandHelpTemplate = c.CustomHelpTemplate
+	case len(c.Commands) > 0:
+		fitGroup(c, text)
+	}
+}
+
+// fitGroup has a group of commands show its own help. The library shows that of a group without commands only, and so
+// they are hidden from it; that takes them out of what the shell completes, which is put right.
+func fitGroup(c *cli.Command, text string) {
+	otherwise := c.Action
+	for _, below := range c.Commands {
+		below.Hidden = true
+	}
+	c.ShellComplete = func(_ context.Context, cmd *cli.Command) {
+		for _, below := range c.Commands {
+			fmt.Fprintln(cmd.Root().Writer, below.Name)
+		}
+	}
+	c.Action = func(ctx context.Context, cmd *cli.Command) error {
+		if !cmd.Args().Present() {
+			_, err := fmt.Fprint(cmd.Root().Writer, text)
+			return err
+		}
+		if otherwise != nil {
+			return otherwise(ctx, cmd)
+		}
+		return fmt.Errorf("unknown command %q: see gitlab-runner %s --help", cmd.Args().First(), cmd.Name)
 	}
 }
 

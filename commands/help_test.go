@@ -18,7 +18,8 @@ import (
 // walk calls visit with the path of every command that a user sees.
 func walk(c *cli.Command, path []string, visit func(c *cli.Command, path []string)) {
 	for _, below := range c.Commands {
-		if below.Hidden || below.Name == "help" {
+		// Those of a group are hidden from the library only.
+		if below.Hidden && len(path) == 0 || below.Name == "help" {
 			continue
 		}
 		here := append(append([]string(nil), path...), below.Name)

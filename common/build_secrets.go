@@ -27,6 +27,9 @@ func (b *Build) resolveSecrets(ctx context.Context) error {
 	if len(b.options.Job.Secrets) == 0 {
 		return nil
 	}
+	if b.options.Secrets == nil {
+		return unsupported(errors.New("secrets cannot be fetched here"))
+	}
 	b.setStage(stageResolveSecrets)
 	err := b.attempts(ctx, b.job.Settings.SecretsAttempts, func(ctx context.Context) error {
 		return b.job.Log.Section(stageResolveSecrets, "Resolving secrets", func() error { return b.fetchSecrets(ctx) })

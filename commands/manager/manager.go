@@ -55,11 +55,6 @@ type Options struct {
 	Progress func(ProcessState)
 }
 
-// Secrets keeps values out of the log until they are released.
-type Secrets interface {
-	Hold(values []string) (release func())
-}
-
 // Manager runs jobs. It is made for one call of Run.
 type Manager struct {
 	options Options

@@ -12,7 +12,6 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
-	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/secrets"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
@@ -171,7 +170,11 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 		TLSVariables: result.TLS.Variables(), CorrelationID: result.CorrelationID,
 		Features: provider.Features(), RemoteCache: cache,
 	}
-	options.Secrets = secrets.NewClient(fmt.Sprintf("%d-%d-%s", job.ID, job.Info.ProjectID, serverHost(runner.URL)))
+	fetched := &secretStore{
+		client: secrets.NewClient(fmt.Sprintf("%d-%d-%s", job.ID, job.Info.ProjectID, serverHost(runner.URL))), guard: m.options.Secrets,
+	}
+	defer fetched.release()
+	options.Secrets = fetched
 	if users != nil {
 		options.Terminal, options.TerminalTimeout = users, m.sessionTimeout()
 	}
@@ -199,23 +202,6 @@ func (m *Manager) sessionTimeout() time.Duration {
 		return time.Duration(seconds) * time.Second
 	}
 	return config.DefaultSessionTimeout
-}
-
-// secretsOf are the values of a job that the process log must not show.
-func secretsOf(job *spec.Job) []string {
-	secrets := []string{job.Token}
-	for _, v := range job.Variables {
-		if v.Masked {
-			secrets = append(secrets, v.Value)
-		}
-	}
-	for _, c := range job.Credentials {
-		secrets = append(secrets, c.Password)
-	}
-	for _, d := range job.Dependencies {
-		secrets = append(secrets, d.Token)
-	}
-	return secrets
 }
 
 // finish reports the outcome of a job.
