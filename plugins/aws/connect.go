@@ -10,8 +10,6 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2instanceconnect"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
-
-	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
 // The users that AWS's own images have.
@@ -19,21 +17,6 @@ const (
 	defaultUser        = "ec2-user"
 	defaultWindowsUser = "Administrator"
 )
-
-// credentials takes the operator's key, or makes one for this process unless the operator looks after
-// credentials.
-func (g *InstanceGroup) credentials() error {
-	var err error
-	switch {
-	case len(g.settings.Key) > 0:
-		if g.key, err = sshkey.Parse(g.settings.Key); err != nil {
-			return fmt.Errorf("connector_config key_path: %w", err)
-		}
-	case !g.settings.UseStaticCredentials:
-		g.key, err = sshkey.New()
-	}
-	return err
-}
 
 // ConnectInfo returns how to reach an instance, and lets the runner in: by a key that EC2 Instance Connect
 // accepts for one minute, or by the password that Windows made for itself.

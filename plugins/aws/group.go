@@ -52,7 +52,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 		return provider.ProviderInfo{}, err
 	}
 	g.log, g.settings = logger.With("group", g.Name, "region", loaded.Region), settings
-	if err := g.credentials(); err != nil {
+	if g.key, err = sshkey.For(settings.ConnectorConfig); err != nil {
 		return provider.ProviderInfo{}, err
 	}
 	g.scaling, g.compute, g.connect = autoscaling.NewFromConfig(loaded), newCompute(loaded), ec2instanceconnect.NewFromConfig(loaded)

@@ -72,7 +72,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 		return provider.ProviderInfo{}, err
 	}
 	g.shape, g.settings, g.log = shape, settings, logger.With("group", shape.name)
-	if g.key, err = credentials(settings); err != nil {
+	if g.key, err = sshkey.For(settings.ConnectorConfig); err != nil {
 		return provider.ProviderInfo{}, err
 	}
 	if g.engine == nil {
@@ -94,22 +94,6 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 		BuildInfo:    g.BuildInfo,
 		Capabilities: []provider.Capability{provider.CapabilitySuspendResume},
 	}, nil
-}
-
-// credentials returns the key that the plugin puts on instances: the operator's, or a new one.
-func credentials(settings provider.Settings) (sshkey.Pair, error) {
-	switch {
-	case settings.UseStaticCredentials:
-		return sshkey.Pair{}, nil
-	case len(settings.Key) > 0:
-		pair, err := sshkey.Parse(settings.Key)
-		if err != nil {
-			return sshkey.Pair{}, fmt.Errorf("connector_config key: %w", err)
-		}
-		return pair, nil
-	default:
-		return sshkey.New()
-	}
 }
 
 // prepare looks at the engine and makes it ready for instances.

@@ -36,7 +36,7 @@ func TestInitFailsWithOneClearError(t *testing.T) {
 		"bad configuration": {config: Config{MaxSize: -1}, want: "plugin_config max_size: -1 is negative"},
 		"other protocol":    {connector: provider.ConnectorConfig{Protocol: provider.ProtocolWinRM}, want: `connector_config protocol: "winrm"`},
 		"other system":      {connector: provider.ConnectorConfig{OS: "windows"}, want: `connector_config os: "windows"`},
-		"unreadable key":    {connector: provider.ConnectorConfig{Key: []byte("secret")}, want: "connector_config key: reading the private ssh key"},
+		"unreadable key":    {connector: provider.ConnectorConfig{Key: []byte("secret")}, want: "connector_config key_path: reading the private ssh key"},
 		"no image":          {config: Config{Image: "nowhere"}, want: `plugin_config image: "nowhere" is not on the docker engine`},
 		"no image to start with": {
 			config: Config{Images: []string{"busybox", "nowhere"}},

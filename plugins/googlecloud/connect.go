@@ -12,8 +12,6 @@ import (
 
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 	"google.golang.org/api/compute/v1"
-
-	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
 const (
@@ -27,21 +25,6 @@ const (
 	// metadataTries is how often a change of metadata is tried when somebody else changes them too.
 	metadataTries = 5
 )
-
-// credentials takes the operator's key, or makes one for this process unless the operator looks after
-// credentials.
-func (g *InstanceGroup) credentials() error {
-	var err error
-	switch {
-	case len(g.settings.Key) > 0:
-		if g.key, err = sshkey.Parse(g.settings.Key); err != nil {
-			return fmt.Errorf("connector_config key_path: %w", err)
-		}
-	case !g.settings.UseStaticCredentials:
-		g.key, err = sshkey.New()
-	}
-	return err
-}
 
 // ConnectInfo returns how to reach an instance, and lets the runner in: by a key in the instance's metadata, or by
 // a password that its agent makes on Windows.

@@ -74,7 +74,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 	g.log, g.settings, g.now = logger.With("group", g.Name, "project", g.Project, "zone", g.Zone), settings, time.Now
 	g.links, g.told, g.let = map[string]string{}, map[string]string{}, map[string]admission{}
 	var err error
-	if err = g.credentials(); err != nil {
+	if g.key, err = sshkey.For(settings.ConnectorConfig); err != nil {
 		return provider.ProviderInfo{}, err
 	}
 	// The connection outlives this call.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 
+	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -30,6 +31,23 @@ func New() (Pair, error) {
 		return Pair{}, fmt.Errorf("encoding an ssh key: %w", err)
 	}
 	return Parse(pem.EncodeToMemory(block))
+}
+
+// For returns the key that a plugin puts on instances: the operator's, or a new one; none if the operator looks after
+// credentials.
+func For(c provider.ConnectorConfig) (Pair, error) {
+	switch {
+	case c.UseStaticCredentials:
+		return Pair{}, nil
+	case len(c.Key) > 0:
+		pair, err := Parse(c.Key)
+		if err != nil {
+			return Pair{}, fmt.Errorf("connector_config key_path: %w", err)
+		}
+		return pair, nil
+	default:
+		return New()
+	}
 }
 
 // Parse takes a private key in PEM form. The error text holds nothing of the key.
