@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -255,6 +256,37 @@ func TestFailedPiecesAreSentAgain(t *testing.T) {
 		require.NoError(t, trace.Finish(t.Context(), Outcome{Success: true}))
 		require.Equal(t, "text", string(f.log))
 	})
+}
+
+// TestTenMinutesWithoutAServerLoseNoByte takes the server away in the middle of a job, and over its end: the ten tries
+// of the final account reach over eight minutes and a half.
+func TestTenMinutesWithoutAServerLoseNoByte(t *testing.T) {
+	for name, gone := range map[string]time.Duration{"while the job runs": 2 * time.Minute, "over the end of the job": 11 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			testTrace(t, TraceOptions{}, func(t *testing.T, f *fakeGitLab, trace *Trace) {
+				down := func() bool {
+					now := time.Since(f.began)
+					return now >= gone && now < gone+10*time.Minute
+				}
+				f.onPut = func(int, JobUpdate) (UpdateResult, bool) { return UpdateResult{State: UpdateFailed}, down() }
+				f.onPatch = func(_ int, _ []byte, offset int64) (PatchResult, bool) {
+					return PatchResult{State: PatchFailed, Offset: offset}, down()
+				}
+				trace.Commit(t.Context())
+				var all strings.Builder
+				for second := 0; second < 15*60; second += 7 {
+					line := fmt.Sprintf("%d %s\n", second, strings.Repeat("x", second%97))
+					all.WriteString(line)
+					writeText(t, trace, line)
+					time.Sleep(7 * time.Second)
+				}
+				require.NoError(t, trace.Finish(t.Context(), Outcome{Success: true}))
+				require.Equal(t, all.String(), string(f.log))
+				require.Equal(t, JobSuccess, f.final.State)
+				require.Equal(t, checksum(f.log), f.final.Checksum)
+			})
+		})
+	}
 }
 
 func TestTheServersAmountOfTheLogCounts(t *testing.T) {
