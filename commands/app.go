@@ -95,6 +95,7 @@ func New(env Environment) *cli.Command {
 			configCommand(env),
 			doctorCommand(env, log),
 			fleetingCommand(env, log),
+			healthCheckCommand(env),
 		}, serviceCommands(env, log)...),
 	}
 	fitHelp(app, nil)

@@ -67,6 +67,12 @@ func (c *Client) Status(ctx context.Context) (manager.Status, []byte, error) {
 	return status, data, nil
 }
 
+// State returns how far the manager's process is on its way to its end.
+func (c *Client) State(ctx context.Context) (manager.ProcessState, error) {
+	data, err := c.do(ctx, http.MethodGet, "/debug/process/state", nil)
+	return manager.ProcessState(bytes.TrimSpace(data)), err
+}
+
 // Act has the manager pause, resume or drain.
 func (c *Client) Act(ctx context.Context, name string, action Action) (Answer, error) {
 	var answer Answer
