@@ -80,7 +80,7 @@ last:
   stage: deploy
   script:
     - grep "hello base" out/file
-    - git --version || echo "commit $CI_COMMIT_SHA on $CI_COMMIT_BRANCH"
+    - git --version 2>&1 || echo "commit $CI_COMMIT_SHA on $CI_COMMIT_BRANCH"
 stopped:
   stage: deploy
   when: manual

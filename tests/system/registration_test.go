@@ -69,7 +69,7 @@ func TestDocumentedExamplesLoad(t *testing.T) {
 	s := newStage(t, coordinator.Config{})
 	examples, err := filepath.Glob(filepath.Join(s.Root(), "docs", "examples", "*.toml"))
 	require.NoError(t, err)
-	require.Len(t, examples, 3)
+	require.Len(t, examples, 4)
 	for _, example := range examples {
 		t.Run(filepath.Base(example), func(t *testing.T) {
 			s := s.in(t)
