@@ -132,33 +132,40 @@ func stateOf(state provider.State) State {
 // Authorize lets a key, a line of authorized_keys, log in on a machine as a user, who may use the machine's
 // engine and is made if there is no such user.
 func (s *Set) Authorize(ctx context.Context, id, user, authorizedKey string) error {
+	command := []string{"/usr/local/sbin/instance", "authorize", user}
+	if err := s.feed(ctx, id, command, strings.TrimSpace(authorizedKey)+"\n"); err != nil {
+		return fmt.Errorf("authorizing user %q on machine %q: %w", user, id, err)
+	}
+	return nil
+}
+
+// feed runs a command on a machine with something on its standard input. If it fails the error has its output.
+func (s *Set) feed(ctx context.Context, id string, command []string, input string) error {
 	exec, err := s.engine.ContainerExecCreate(ctx, id, container.ExecOptions{
-		Cmd: []string{"/usr/local/sbin/instance", "authorize", user}, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+		Cmd: command, AttachStdin: true, AttachStdout: true, AttachStderr: true,
 	})
 	if err != nil {
-		return fmt.Errorf("authorizing user %q on machine %q: %w", user, id, err)
+		return err
 	}
 	stream, err := s.engine.ContainerExecAttach(ctx, exec.ID, container.ExecAttachOptions{})
 	if err != nil {
-		return fmt.Errorf("authorizing user %q on machine %q: %w", user, id, err)
+		return err
 	}
 	defer stream.Close()
-	if _, err := io.WriteString(stream.Conn, strings.TrimSpace(authorizedKey)+"\n"); err != nil {
-		return fmt.Errorf("giving machine %q a key: %w", id, err)
-	}
-	if err := stream.CloseWrite(); err != nil {
-		return fmt.Errorf("giving machine %q a key: %w", id, err)
+	_, err = io.WriteString(stream.Conn, input)
+	if err = errors.Join(err, stream.CloseWrite()); err != nil {
+		return err
 	}
 	var output strings.Builder
 	if _, err := stdcopy.StdCopy(&output, &output, stream.Reader); err != nil {
-		return fmt.Errorf("giving machine %q a key: %w", id, err)
+		return err
 	}
 	ended, err := s.engine.ContainerExecInspect(ctx, exec.ID)
 	if err != nil {
-		return fmt.Errorf("authorizing user %q on machine %q: %w", user, id, err)
+		return err
 	}
 	if ended.ExitCode != 0 {
-		return fmt.Errorf("authorizing user %q on machine %q: %s", user, id, strings.TrimSpace(output.String()))
+		return errors.New(strings.TrimSpace(output.String()))
 	}
 	return nil
 }

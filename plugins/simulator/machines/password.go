@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/pkg/stdcopy"
 )
 
 // letPasswordIn has a machine take a password: the name and the password are on standard input.
@@ -26,31 +22,8 @@ func (s *Set) SetPassword(ctx context.Context, id, user, password string) error 
 	if strings.ContainsAny(user, ":\n") || strings.Contains(password, "\n") {
 		return errors.New("a user with a colon, or a password with several lines, cannot be set")
 	}
-	exec, err := s.engine.ContainerExecCreate(ctx, id, container.ExecOptions{
-		Cmd: []string{"bash", "-c", letPasswordIn}, AttachStdin: true, AttachStdout: true, AttachStderr: true,
-	})
-	if err != nil {
+	if err := s.feed(ctx, id, []string{"bash", "-c", letPasswordIn}, user+":"+password+"\n"); err != nil {
 		return fmt.Errorf("giving user %q on machine %q a password: %w", user, id, err)
-	}
-	stream, err := s.engine.ContainerExecAttach(ctx, exec.ID, container.ExecAttachOptions{})
-	if err != nil {
-		return fmt.Errorf("giving user %q on machine %q a password: %w", user, id, err)
-	}
-	defer stream.Close()
-	_, err = io.WriteString(stream.Conn, user+":"+password+"\n")
-	if err = errors.Join(err, stream.CloseWrite()); err != nil {
-		return fmt.Errorf("giving user %q on machine %q a password: %w", user, id, err)
-	}
-	var output strings.Builder
-	if _, err := stdcopy.StdCopy(&output, &output, stream.Reader); err != nil {
-		return fmt.Errorf("giving user %q on machine %q a password: %w", user, id, err)
-	}
-	ended, err := s.engine.ContainerExecInspect(ctx, exec.ID)
-	if err != nil {
-		return fmt.Errorf("giving user %q on machine %q a password: %w", user, id, err)
-	}
-	if ended.ExitCode != 0 {
-		return fmt.Errorf("giving user %q on machine %q a password: %s", user, id, strings.TrimSpace(output.String()))
 	}
 	return nil
 }

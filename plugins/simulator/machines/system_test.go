@@ -52,4 +52,17 @@ func TestAMachineLetsInWhomItIsToldTo(t *testing.T) {
 	require.NoError(t, err, string(out))
 	require.Equal(t, "linux\n", string(out))
 	require.ErrorContains(t, set.Authorize(t.Context(), id, "not a user", "key"), "useradd")
+
+	withPassword := &ssh.ClientConfig{
+		User: "azureuser", Auth: []ssh.AuthMethod{ssh.Password("it's a \"word\"")}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	}
+	_, err = ssh.Dial("tcp", machine.Address+":22", withPassword)
+	require.ErrorContains(t, err, "unable to authenticate")
+	require.NoError(t, set.SetPassword(t.Context(), id, "azureuser", "it's a \"word\""))
+	require.Eventually(t, func() bool {
+		// The server reads its configuration again in its own time.
+		other, err := ssh.Dial("tcp", machine.Address+":22", withPassword)
+		return err == nil && other.Close() == nil
+	}, 10*time.Second, 50*time.Millisecond)
+	require.ErrorContains(t, set.SetPassword(t.Context(), id, "a:b", "x"), "cannot be set")
 }
