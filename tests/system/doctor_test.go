@@ -106,6 +106,8 @@ func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {
 	idle.IdleCount = 1
 	s.start(idle)
 	s.succeeds(coordinator.JobSpec{})
+	// A job without sources does not wait for the helper image.
+	s.awaitLog("info", "instance is warm")
 	said = s.doctor(idle, true)
 	require.Contains(t, said["group"].Detail, "1 running")
 	require.Equal(t, "ok", said["instance"].State)
