@@ -87,7 +87,6 @@ func Listen(o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: headerTimeout,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		ErrorLog:  nil,
 	}
 	go func() {
 		defer close(s.done)

@@ -194,11 +194,9 @@ func (s *sky) runExample(throttled string) {
 	}
 	lost := s.enqueue("lost", "echo started", "sleep 100")
 	require.NoError(s, lost.WaitTrace(s.ctx, "started"))
-	before := s.fleet.Alive()
 	s.killMachineOf(lost)
 	record := s.ends(lost, coordinator.StateFailed, "runner_system_failure")
 	require.Contains(s, coordinator.PlainLog(record.Trace), "was lost during the job")
-	require.NotEmpty(s, before)
 	require.LessOrEqual(s, s.fleet.Most(), 2*maxInstances)
 	s.ends(s.enqueue("after"), coordinator.StateSuccess, "")
 }
