@@ -9,10 +9,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 )
+
+// catchUpTimeout bounds the wait for what the engine tells of what it has done.
+const catchUpTimeout = 30 * time.Second
 
 // Life is one instance, as the local engine told of it.
 type Life struct {
@@ -49,11 +53,8 @@ func (r *Rig) Follow(group string) (*Fleet, error) {
 	f := &Fleet{group: group, engine: engine, cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
 	// With a time in the past the engine has begun to tell when it answers: nothing falls in between.
 	told, failed := engine.Events(ctx, events.ListOptions{
-		Since: fmt.Sprint(time.Now().Unix()),
-		Filters: filters.NewArgs(
-			filters.Arg("type", string(events.ContainerEventType)),
-			filters.Arg("label", groupLabel+"="+group), filters.Arg("label", instanceLabel),
-		),
+		Since:   fmt.Sprint(time.Now().Unix()),
+		Filters: f.filters(filters.Arg("type", string(events.ContainerEventType))),
 	})
 	go f.follow(ctx, told, failed)
 	r.fleets = append(r.fleets, f)
@@ -78,7 +79,7 @@ func (f *Fleet) follow(ctx context.Context, told <-chan events.Message, failed <
 }
 
 func (f *Fleet) note(ctx context.Context, message events.Message) {
-	name, at := message.Actor.Attributes["name"], time.Unix(0, message.TimeNano)
+	name, at := instanceName(message.Actor.Attributes["name"]), time.Unix(0, message.TimeNano)
 	var address string
 	var volumes []string
 	if message.Action == events.ActionCreate || message.Action == events.ActionStart {
@@ -114,8 +115,71 @@ func (f *Fleet) note(ctx context.Context, message events.Message) {
 	f.changed = make(chan struct{})
 }
 
-// Lives are the instances that there are and were, in the order of their creation.
+// Lives are the instances that there are and were, in the order of their creation. What the engine has
+// done before the call is seen.
 func (f *Fleet) Lives() []Life {
+	f.catchUp()
+	return f.told()
+}
+
+// catchUp waits until the engine has told of what its listing shows: it tells a little after it acts.
+func (f *Fleet) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpTimeout)
+	defer cancel()
+	before := alive(f.told())
+	listed, err := f.listed(ctx)
+	for err == nil {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		known, now := f.told(), alive(f.told())
+		behind := slices.ContainsFunc(listed, func(name string) bool {
+			return !slices.ContainsFunc(known, func(l Life) bool { return l.Name == name })
+		}) || slices.ContainsFunc(before, func(name string) bool {
+			return !slices.Contains(listed, name) && slices.Contains(now, name)
+		})
+		if !behind {
+			return
+		}
+		select {
+		case <-changed:
+		case <-f.ended:
+			return
+		case <-ctx.Done():
+			err = fmt.Errorf("the engine lists %v and tells of %v", listed, now)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = errors.Join(f.err, fmt.Errorf("catching up with the instances of group %s: %w", f.group, err))
+}
+
+// listed are the names of the instances that the engine shows.
+func (f *Fleet) listed(ctx context.Context) ([]string, error) {
+	found, err := f.engine.ContainerList(ctx, container.ListOptions{All: true, Filters: f.filters()})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, c := range found {
+		for _, name := range c.Names {
+			names = append(names, instanceName(name))
+		}
+	}
+	return names, nil
+}
+
+// instanceName is the instance of a container, which is called otherwise while it is suspended.
+func instanceName(container string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(container, "/"), ".suspended")
+}
+
+func (f *Fleet) filters(more ...filters.KeyValuePair) filters.Args {
+	return filters.NewArgs(append(more, filters.Arg("label", groupLabel+"="+f.group), filters.Arg("label", instanceLabel))...)
+}
+
+// told is what is known without asking.
+func (f *Fleet) told() []Life {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := make([]Life, len(f.lives))
@@ -127,8 +191,12 @@ func (f *Fleet) Lives() []Life {
 
 // Alive are the names of the instances that there are.
 func (f *Fleet) Alive() []string {
+	return alive(f.Lives())
+}
+
+func alive(lives []Life) []string {
 	var names []string
-	for _, life := range f.Lives() {
+	for _, life := range lives {
 		if life.Destroyed.IsZero() {
 			names = append(names, life.Name)
 		}
@@ -161,13 +229,13 @@ func (f *Fleet) Await(ctx context.Context, accept func([]Life) bool) error {
 		if err != nil {
 			return err
 		}
-		if accept(f.Lives()) {
+		if accept(f.told()) {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the instances of group %s, now %v: %w", f.group, f.Alive(), context.Cause(ctx))
+			return fmt.Errorf("waiting for the instances of group %s, now %v: %w", f.group, alive(f.told()), context.Cause(ctx))
 		}
 	}
 }
