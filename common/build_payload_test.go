@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common"
+	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 )
@@ -185,4 +187,50 @@ func TestThePowerShellOfTheMachineGetsItsLanguage(t *testing.T) {
 		require.Contains(t, m.scripts["step_script"][:40], want)
 		require.Contains(t, m.scripts["after_script"][:40], want)
 	}
+}
+
+// bucket signs nothing: an object's name is its URL.
+type bucket struct{}
+
+func (bucket) Download(_ context.Context, name string, _ time.Duration) (plan.Remote, error) {
+	return plan.Remote{URL: name}, nil
+}
+
+func (bucket) Upload(_ context.Context, name, key string, _ time.Duration) (plan.Remote, error) {
+	return plan.Remote{URL: name, Headers: map[string][]string{"key": {key}}}, nil
+}
+
+func TestACacheIsLookedForUnderTheOtherFormOfItsKeyToo(t *testing.T) {
+	const hash = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a" // of k
+	plain, hashed := "/cache/grp/app/k/cache.zip", "/cache/grp/app/"+hash+"/cache.zip"
+	const plainObject, hashedObject = "runner/abcdefghi/project/7/k", "runner/abcdefghi/project/7/82/" + hash
+	for _, on := range []bool{false, true} {
+		m := newMachine()
+		job := with(fullJob(), "FF_HASH_CACHE_KEYS", fmt.Sprint(on))
+		build := newBuildOf(job, m, &trace{}, func(o *common.BuildOptions) {
+			o.RemoteCache, o.Runner.Cache = bucket{}, &config.Cache{}
+		})
+		require.NoError(t, build.Run(context.Background()).Err)
+		restored, saved := m.plans["restore_cache"].RestoreCaches[0].Keys[0], m.plans["archive_cache"].SaveCaches[0].Key
+		want := plan.CacheKey{
+			Name: "k", File: plain, Remote: &plan.Remote{URL: plainObject},
+			AlternateFile: hashed, AlternateRemote: &plan.Remote{URL: hashedObject},
+		}
+		if on {
+			want.File, want.AlternateFile = hashed, plain
+			want.Remote, want.AlternateRemote = want.AlternateRemote, want.Remote
+		}
+		require.Equal(t, want, restored)
+		// It is saved under one name only.
+		want.AlternateRemote = nil
+		want.Remote.Headers = map[string][]string{"key": {"k"}}
+		require.Equal(t, want, saved)
+	}
+}
+
+func TestTheTransferMeterIsAPartOfThePlan(t *testing.T) {
+	m := newMachine()
+	require.NoError(t, newBuild(with(fullJob(), "TRANSFER_METER_FREQUENCY", "5s"), m, &trace{}).Run(context.Background()).Err)
+	require.Equal(t, 5*time.Second, m.plans["upload_artifacts_on_success"].TransferMeter)
+	require.Equal(t, 5*time.Second, m.plans["restore_cache"].TransferMeter)
 }

@@ -22,11 +22,12 @@ const (
 // newPlan is a plan without work.
 func (b *Build) newPlan(stage string) *plan.Plan {
 	p := &plan.Plan{
-		Stage:      stage,
-		ProjectDir: b.job.ProjectDir,
-		TmpDir:     b.job.TmpDir,
-		KeepUmask:  b.job.Flags.IsOn(featureflags.DisableUmask),
-		Server:     plan.Server{URL: b.job.Runner.URL},
+		Stage:         stage,
+		ProjectDir:    b.job.ProjectDir,
+		TmpDir:        b.job.TmpDir,
+		KeepUmask:     b.job.Flags.IsOn(featureflags.DisableUmask),
+		Server:        plan.Server{URL: b.job.Runner.URL},
+		TransferMeter: b.job.Settings.TransferMeterFrequency,
 	}
 	for _, v := range b.job.Variables.Unique() {
 		p.Variables = append(p.Variables, plan.Variable{Key: v.Key, Value: v.Value, File: v.File})

@@ -32,9 +32,10 @@ func SanitizeCacheKey(key string) (clean string, ok bool) {
 	return "", false
 }
 
-// cacheName is the key of a cache as the user sees it and as it stands in paths.
+// cacheName is the key of a cache: as the user sees it, as it stands in paths, and as it would stand there if
+// FF_HASH_CACHE_KEYS were the other way, empty if it could not.
 type cacheName struct {
-	human, file string
+	human, file, alternate string
 }
 
 // cacheName resolves a key. The warning, if any, is for the user; ok is false if the key is of no use.
@@ -44,44 +45,67 @@ func (b *Build) cacheName(key string) (name cacheName, warning string, ok bool) 
 	if key != "" {
 		raw = b.job.Variables.ExpandValue(key)
 	}
-	if b.job.Flags.IsOn(featureflags.HashCacheKeys) {
-		if raw == "" {
-			return cacheName{}, "", false
-		}
-		sum := sha256.Sum256([]byte(raw))
-		return cacheName{human: raw, file: hex.EncodeToString(sum[:])}, "", true
+	clean, usable := SanitizeCacheKey(raw)
+	if b.hashedCacheKeys() {
+		return cacheName{human: raw, file: hashCacheKey(raw), alternate: clean}, "", raw != ""
 	}
-	clean, ok := SanitizeCacheKey(raw)
-	if !ok {
+	if !usable {
 		return cacheName{}, fmt.Sprintf("cache key %q could not be sanitized", raw), false
 	}
 	if clean != raw {
 		warning = fmt.Sprintf("cache key %q sanitized to %q", raw, clean)
 	}
-	return cacheName{human: clean, file: clean}, warning, true
+	return cacheName{human: clean, file: clean, alternate: hashCacheKey(raw)}, warning, true
+}
+
+func (b *Build) hashedCacheKeys() bool {
+	return b.job.Flags.IsOn(featureflags.HashCacheKeys)
+}
+
+func hashCacheKey(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
 }
 
 // cacheObject is the name of a cache's remote object.
-func (b *Build) cacheObject(name cacheName) (string, error) {
+func (b *Build) cacheObject(file string, hashed bool) (string, error) {
 	config := b.job.Runner.Cache
 	base := config.Path
 	if !config.Shared {
 		base = path.Join(base, "runner", b.job.Runner.ShortToken())
 	}
 	base = path.Join(base, "project", fmt.Sprint(b.job.Spec.Info.ProjectID))
-	file := name.file
-	if b.job.Flags.IsOn(featureflags.HashCacheKeys) {
-		file = path.Join(file[:2], file)
+	name := file
+	if hashed {
+		name = path.Join(file[:2], file)
 	}
-	object := path.Join(base, file)
+	object := path.Join(base, name)
 	if !strings.HasPrefix(object, base+"/") {
-		return "", fmt.Errorf("cache key %q leaves the project's folder", name.human)
+		return "", fmt.Errorf("cache key %q leaves the project's folder", file)
 	}
 	return object, nil
 }
 
-func (b *Build) cacheFile(name cacheName) string {
-	return path.Join(b.job.CacheDir, name.file, "cache.zip")
+func (b *Build) cacheFile(file string) string {
+	return path.Join(b.job.CacheDir, file, "cache.zip")
+}
+
+// cacheKey is where a cache is. Download finds remote objects, upload is nil for who only looks for a cache.
+func (b *Build) cacheKey(ctx context.Context, name cacheName, download, upload locateObject) plan.CacheKey {
+	key := plan.CacheKey{Name: name.human, File: b.cacheFile(name.file)}
+	if name.alternate != "" {
+		key.AlternateFile = b.cacheFile(name.alternate)
+	}
+	switch {
+	case upload != nil:
+		key.Remote = b.remote(ctx, name.file, b.hashedCacheKeys(), upload)
+	case download != nil:
+		key.Remote = b.remote(ctx, name.file, b.hashedCacheKeys(), download)
+		if name.alternate != "" && key.Remote != nil {
+			key.AlternateRemote = b.remote(ctx, name.alternate, !b.hashedCacheKeys(), download)
+		}
+	}
+	return key
 }
 
 // cachePolicy returns whether an entry is to be restored and saved.
@@ -130,12 +154,12 @@ func (b *Build) cacheRestore(ctx context.Context, c spec.Cache) (plan.CacheResto
 			names = append(names, name)
 		}
 	}
+	var download locateObject
+	if b.options.RemoteCache != nil {
+		download = b.options.RemoteCache.Download
+	}
 	for _, name := range names {
-		key := plan.CacheKey{Name: name.human, File: b.cacheFile(name)}
-		if b.options.RemoteCache != nil {
-			key.Remote = b.remote(ctx, name, b.options.RemoteCache.Download)
-		}
-		restore.Keys = append(restore.Keys, key)
+		restore.Keys = append(restore.Keys, b.cacheKey(ctx, name, download, nil))
 	}
 	return restore, nil
 }
@@ -188,21 +212,22 @@ func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, er
 		save.Notice = fmt.Sprintf("Not uploading cache %s due to policy", name.human)
 		return save, nil
 	}
-	save.Key = plan.CacheKey{Name: name.human, File: b.cacheFile(name)}
 	if b.job.Runner.Cache != nil {
 		save.MaxUploadBytes = b.job.Runner.Cache.MaxUploadedArchiveSize
 	}
+	var upload locateObject
 	if b.options.RemoteCache != nil {
-		save.Key.Remote = b.remote(ctx, name, func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error) {
+		upload = func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error) {
 			return b.options.RemoteCache.Upload(ctx, object, name.human, ttl)
-		})
+		}
 	}
+	save.Key = b.cacheKey(ctx, name, nil, upload)
 	return save, nil
 }
 
 // remote asks for the place of a remote object. Without one the job goes on with its local cache.
-func (b *Build) remote(ctx context.Context, name cacheName, locate locateObject) *plan.Remote {
-	object, err := b.cacheObject(name)
+func (b *Build) remote(ctx context.Context, file string, hashed bool, locate locateObject) *plan.Remote {
+	object, err := b.cacheObject(file, hashed)
 	if err == nil {
 		var place plan.Remote
 		if place, err = locate(ctx, object, b.timeout()); err == nil {

@@ -39,6 +39,7 @@ type Settings struct {
 	CacheCompressionFormat   string
 	ArtifactCompressionLevel string
 	ArtifactsMetadata        bool
+	TransferMeterFrequency   time.Duration
 	DockerAuthConfig         string
 	ScriptTimeout            time.Duration
 	AfterScriptTimeout       time.Duration
@@ -87,6 +88,7 @@ func ReadSettings(vars variables.List, fetchDepth int) (Settings, []string) {
 		CacheCompressionFormat:   r.choice("CACHE_COMPRESSION_FORMAT", compressionFormats, "zip"),
 		ArtifactCompressionLevel: r.choice("ARTIFACT_COMPRESSION_LEVEL", compressionLevels, "default"),
 		ArtifactsMetadata:        r.boolean("RUNNER_GENERATE_ARTIFACTS_METADATA", false),
+		TransferMeterFrequency:   r.duration("TRANSFER_METER_FREQUENCY", 0),
 		DockerAuthConfig:         vars.Get("DOCKER_AUTH_CONFIG"),
 		ScriptTimeout:            r.duration("RUNNER_SCRIPT_TIMEOUT", 0),
 		AfterScriptTimeout:       r.duration("RUNNER_AFTER_SCRIPT_TIMEOUT", defaultAfterScriptTimeout),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -16,21 +17,21 @@ import (
 )
 
 func coordinatorFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(transferFlags(),
 		&cli.StringFlag{Name: "url", Usage: "GitLab's URL", Required: true, Sources: cli.EnvVars("CI_SERVER_URL")},
 		&cli.Int64Flag{Name: "id", Usage: "the job's id", Required: true, Sources: cli.EnvVars("CI_JOB_ID")},
 		&cli.StringFlag{Name: "token", Usage: "the job's token", Required: true, Sources: cli.EnvVars("CI_JOB_TOKEN")},
 		&cli.StringFlag{Name: "tls-ca-file", Sources: cli.EnvVars("CI_SERVER_TLS_CA_FILE")},
 		&cli.StringFlag{Name: "tls-cert-file", Sources: cli.EnvVars("CI_SERVER_TLS_CERT_FILE")},
 		&cli.StringFlag{Name: "tls-key-file", Sources: cli.EnvVars("CI_SERVER_TLS_KEY_FILE")},
-	}
+	)
 }
 
 func artifactsUploaderCommand(c *console.Console) *cli.Command {
 	return &cli.Command{
 		Name:  "artifacts-uploader",
 		Usage: "pack files and upload them as artifacts of a job",
-		Flags: append(append(coordinatorFlags(), fileFlags()...),
+		Flags: append(slices.Concat(coordinatorFlags(), fileFlags(), provenanceFlags()),
 			&cli.StringFlag{Name: "name", Usage: "name of the archive", Value: "artifacts"},
 			&cli.StringFlag{Name: "expire-in", Usage: "when GitLab removes them"},
 			&cli.StringFlag{Name: "artifact-format", Usage: "zip, gzip, raw, zipzstd or tarzstd"},
@@ -41,6 +42,10 @@ func artifactsUploaderCommand(c *console.Console) *cli.Command {
 			&cli.DurationFlag{Name: "response-header-timeout", Value: 10 * time.Minute},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
+			provenance, err := provenanceOf(cmd)
+			if err != nil {
+				return err
+			}
 			p, transfer, err := openTransfer(c, cmd)
 			if err != nil {
 				return err
@@ -59,6 +64,8 @@ func artifactsUploaderCommand(c *console.Console) *cli.Command {
 				TimeoutSeconds:               int(cmd.Duration("timeout").Seconds()),
 				ResponseHeaderTimeoutSeconds: int(cmd.Duration("response-header-timeout").Seconds()),
 				LogResponses:                 cmd.Bool("ci-debug-trace"),
+				Verbose:                      cmd.Bool("verbose"),
+				Provenance:                   provenance,
 			})
 		},
 	}
@@ -70,6 +77,7 @@ func artifactsDownloaderCommand(c *console.Console) *cli.Command {
 		Usage: "download the artifacts of a job and unpack them",
 		Flags: append(coordinatorFlags(),
 			&cli.BoolFlag{Name: "direct-download", Usage: "let GitLab send us on to its object storage", Sources: cli.EnvVars("FF_USE_DIRECT_DOWNLOAD")},
+			&cli.StringFlag{Name: "archiver-staging-dir", Usage: "directory for the archive until it is unpacked", Sources: cli.EnvVars("ARCHIVER_STAGING_DIR")},
 		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			p, transfer, err := openTransfer(c, cmd)
@@ -91,9 +99,14 @@ func openTransfer(c *console.Console, cmd *cli.Command) (*project, *artifacts.Tr
 	if err != nil {
 		return nil, nil, err
 	}
+	staging := cmd.String("archiver-staging-dir")
+	if staging == "" {
+		staging = os.TempDir()
+	}
 	return p, &artifacts.Transfer{
+		Meter: newMeter(c, cmd), Retry: newRetry(cmd),
 		Console: c, Root: p.root, Collector: p.collector, Coordinator: newCoordinator(c),
-		Workspace: &workspace.Workspace{ProjectDir: p.dir, TmpDir: os.TempDir()},
+		Workspace: &workspace.Workspace{ProjectDir: p.dir, TmpDir: staging},
 		Server: network.JobCredentials{
 			URL:         cmd.String("url"),
 			TLSCAFile:   cmd.String("tls-ca-file"),

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -19,13 +17,21 @@ import (
 )
 
 func cacheFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(transferFlags(),
 		&cli.StringFlag{Name: "file", Usage: "local archive", Required: true},
 		&cli.StringFlag{Name: "alternate-file", Usage: "local archive under its former name, used if --file is missing"},
 		&cli.StringFlag{Name: "url", Usage: "signed URL of the remote archive"},
+		&cli.StringFlag{Name: "alternate-url", Usage: "signed URL of the remote archive under its former name"},
+		&cli.StringFlag{Name: "alternate-head-url", Usage: "signed URL that tells about the remote archive under its former name"},
 		&cli.StringFlag{Name: "gocloud-url", Usage: "URL of the remote archive for temporary credentials"},
 		&cli.IntFlag{Name: "timeout", Usage: "minutes that a request may take", Value: 10, Sources: cli.EnvVars("CACHE_REQUEST_TIMEOUT")},
-	}
+		// What follows tunes clients of object stores that this helper does not have. Scripts may set it.
+		&cli.StringFlag{Name: "env-file", Hidden: true},
+		&cli.StringFlag{Name: "metadata", Hidden: true, Sources: cli.EnvVars("CACHE_METADATA")},
+		&cli.IntFlag{Name: "transfer-buffer-size", Hidden: true, Sources: cli.EnvVars("CACHE_TRANSFER_BUFFER_SIZE")},
+		&cli.IntFlag{Name: "chunk-size", Hidden: true, Sources: cli.EnvVars("CACHE_CHUNK_SIZE")},
+		&cli.IntFlag{Name: "concurrency", Hidden: true, Sources: cli.EnvVars("CACHE_CONCURRENCY")},
+	)
 }
 
 func cacheArchiverCommand(c *console.Console) *cli.Command {
@@ -49,11 +55,12 @@ func cacheArchiverCommand(c *console.Console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.cache(c).Archive(ctx, plan.CacheSave{
+			return p.cache(c, cmd).Archive(ctx, plan.CacheSave{
 				Key:              key,
 				TimeoutMinutes:   cmd.Int("timeout"),
 				Paths:            cmd.StringSlice("path"),
 				Untracked:        cmd.Bool("untracked"),
+				Verbose:          cmd.Bool("verbose"),
 				MaxUploadBytes:   cmd.Int64("max-uploaded-archive-size"),
 				CompressionLevel: cmd.String("compression-level"),
 				Format:           cmd.String("compression-format"),
@@ -79,13 +86,13 @@ func cacheExtractorCommand(c *console.Console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.cache(c).Extract(ctx, key, cmd.Int("timeout"))
+			return p.cache(c, cmd).Extract(ctx, key, cmd.Int("timeout"))
 		},
 	}
 }
 
-func (p *project) cache(c *console.Console) *cache.Cache {
-	return &cache.Cache{Console: c, Root: p.root, Collector: p.collector}
+func (p *project) cache(c *console.Console, cmd *cli.Command) *cache.Cache {
+	return &cache.Cache{Console: c, Root: p.root, Collector: p.collector, Meter: newMeter(c, cmd), Retry: newRetry(cmd)}
 }
 
 // cacheKey is the archive that the flags name.
@@ -94,10 +101,12 @@ func cacheKey(cmd *cli.Command, headURL string) (plan.CacheKey, error) {
 	if err != nil {
 		return plan.CacheKey{}, fmt.Errorf("finding the archive: %w", err)
 	}
-	if err := takeAlternate(file, cmd.String("alternate-file")); err != nil {
-		return plan.CacheKey{}, err
-	}
 	key := plan.CacheKey{Name: filepath.Base(filepath.Dir(file)), File: file}
+	if alternate := cmd.String("alternate-file"); alternate != "" {
+		if key.AlternateFile, err = filepath.Abs(alternate); err != nil {
+			return plan.CacheKey{}, fmt.Errorf("finding the archive under its former name: %w", err)
+		}
+	}
 	address := cmd.String("url")
 	if address == "" {
 		return key, refuseBlob(cmd.String("gocloud-url"))
@@ -111,6 +120,9 @@ func cacheKey(cmd *cli.Command, headURL string) (plan.CacheKey, error) {
 		headers.Add(name, strings.TrimSpace(value))
 	}
 	key.Remote = &plan.Remote{URL: address, HeadURL: headURL, Headers: headers}
+	if alternate := cmd.String("alternate-url"); alternate != "" {
+		key.AlternateRemote = &plan.Remote{URL: alternate, HeadURL: cmd.String("alternate-head-url")}
+	}
 	return key, nil
 }
 
@@ -125,24 +137,4 @@ func refuseBlob(address string) error {
 	}
 	return fmt.Errorf("--gocloud-url: this helper reaches a distributed cache by signed URLs only, not by temporary credentials for %s; "+
 		"give --url, or configure the runner's cache with credentials that can sign URLs", scheme)
-}
-
-// takeAlternate gives an archive that has its former name the one that is asked for.
-func takeAlternate(file, alternate string) error {
-	if alternate == "" {
-		return nil
-	}
-	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if _, err := os.Lstat(alternate); err != nil {
-		return nil //nolint:nilerr // there is no such archive
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return fmt.Errorf("making the directory of the archive: %w", err)
-	}
-	if err := os.Rename(alternate, file); err != nil {
-		return fmt.Errorf("renaming the archive: %w", err)
-	}
-	return nil
 }

@@ -9,7 +9,9 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/git"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/meter"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/process"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 )
 
 // project is the working directory, in which the commands for artifacts and caches work.
@@ -45,5 +47,23 @@ func fileFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "path", Usage: "pattern of files to pack"},
 		&cli.StringSliceFlag{Name: "exclude", Usage: "pattern of files to leave out"},
 		&cli.BoolFlag{Name: "untracked", Usage: "pack the files that git does not track"},
+		&cli.BoolFlag{Name: "verbose", Usage: "list the files"},
 	}
+}
+
+// transferFlags say how files are moved.
+func transferFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "retry", Usage: "how often what failed is tried again", Value: retry.Default().Repeats},
+		&cli.DurationFlag{Name: "retry-time", Usage: "wait before that", Value: retry.Default().Wait},
+		&cli.DurationFlag{Name: "transfer-meter-frequency", Usage: "time between two messages about the progress, 0 for none", Sources: cli.EnvVars("TRANSFER_METER_FREQUENCY")},
+	}
+}
+
+func newMeter(c *console.Console, cmd *cli.Command) meter.Meter {
+	return meter.Meter{Console: c, Every: cmd.Duration("transfer-meter-frequency")}
+}
+
+func newRetry(cmd *cli.Command) retry.Policy {
+	return retry.Policy{Repeats: cmd.Int("retry"), Wait: cmd.Duration("retry-time")}
 }

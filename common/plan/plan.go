@@ -40,6 +40,9 @@ type Plan struct {
 	// Server is the GitLab instance, for artifacts.
 	Server Server `json:"server"`
 
+	// TransferMeter is the time between two messages about a transfer that goes on, 0 for no messages.
+	TransferMeter time.Duration `json:"transfer_meter,omitempty"`
+
 	// Relay is where, on loopback, the helper offers a server that is at the other end of its standard
 	// streams; empty without one. Standard input goes on as a stream of helpers/relay then, standard output
 	// is its other direction, and all output for the user goes to standard error.
@@ -145,6 +148,11 @@ type CacheKey struct {
 	File string `json:"file"`
 	// Remote is where the archive is kept beyond this machine, nil without a distributed cache.
 	Remote *Remote `json:"remote,omitempty"`
+	// AlternateFile and AlternateRemote are where the archive is if it was made under the other form of keys, hashed
+	// or not. An alternate file takes the place of an archive that is not there; of two remote objects the newer
+	// one counts.
+	AlternateFile   string  `json:"alternate_file,omitempty"`
+	AlternateRemote *Remote `json:"alternate_remote,omitempty"`
 }
 
 // Remote is a remote object, by signed URLs.
@@ -174,6 +182,7 @@ type CacheSave struct {
 	TimeoutMinutes   int      `json:"timeout_minutes,omitempty"`
 	Paths            []string `json:"paths,omitempty"`
 	Untracked        bool     `json:"untracked,omitempty"`
+	Verbose          bool     `json:"verbose,omitempty"`
 	MaxUploadBytes   int64    `json:"max_upload_bytes,omitempty"`
 	CompressionLevel string   `json:"compression_level,omitempty"`
 	// Format is zip or tarzstd.
@@ -197,6 +206,7 @@ type ArtifactUpload struct {
 	Paths                        []string `json:"paths,omitempty"`
 	Exclude                      []string `json:"exclude,omitempty"`
 	Untracked                    bool     `json:"untracked,omitempty"`
+	Verbose                      bool     `json:"verbose,omitempty"`
 	ExpireIn                     string   `json:"expire_in,omitempty"`
 	Type                         string   `json:"type,omitempty"`
 	Format                       string   `json:"format,omitempty"`

@@ -14,6 +14,8 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/meter"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/workspace"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/archive"
@@ -21,10 +23,9 @@ import (
 )
 
 const (
-	defaultTries     = 3
-	unavailableTries = 6
-	firstWait        = time.Second
-	longestWait      = 5 * time.Second
+	// unavailableRepeats are those of an upload while GitLab says that it is not available.
+	unavailableRepeats = 5
+	longestWait        = 5 * time.Second
 )
 
 // Coordinator is GitLab. It tells the user what became of each try.
@@ -40,6 +41,8 @@ type Transfer struct {
 	Root        *os.Root
 	Collector   *files.Collector
 	Coordinator Coordinator
+	Meter       meter.Meter
+	Retry       retry.Policy
 	// Server is how to reach GitLab, without a job's id and token.
 	Server network.JobCredentials
 }
@@ -62,7 +65,7 @@ func (t *Transfer) Upload(ctx context.Context, a plan.ArtifactUpload) error {
 		t.Console.Warning("WARNING: ARTIFACT_COMPRESSION_LEVEL: %v", err)
 		level = archive.Default
 	}
-	names, err := t.Collector.Collect(ctx, files.Request{Paths: a.Paths, Exclude: a.Exclude, Untracked: a.Untracked})
+	names, err := t.Collector.Collect(ctx, files.Request{Paths: a.Paths, Exclude: a.Exclude, Untracked: a.Untracked, Verbose: a.Verbose})
 	if err != nil {
 		return fmt.Errorf("collecting artifacts: %w", err)
 	}
@@ -82,8 +85,11 @@ func (t *Transfer) Upload(ctx context.Context, a plan.ArtifactUpload) error {
 			names = append(names, statement)
 		}
 	}
+	// How large the archive becomes is not known while it is made.
+	progress := t.Meter.Begin("Uploading artifacts", 0)
+	defer progress.End()
 	content := &packer{
-		ctx: ctx, root: t.Root, names: names,
+		ctx: ctx, progress: progress, root: t.Root, names: names,
 		opts: archive.Options{Format: format, Level: level, Skipped: func(name, reason string) {
 			t.Console.Warning("WARNING: %s is left out: %s", name, reason)
 		}},
@@ -103,7 +109,7 @@ func (t *Transfer) Upload(ctx context.Context, a plan.ArtifactUpload) error {
 // send tries until the archive was received.
 func (t *Transfer) send(ctx context.Context, a plan.ArtifactUpload, upload network.ArtifactUpload, content *packer) error {
 	job := t.credentials(a.JobID, a.Token)
-	for try, wait := 1, firstWait; ; try, wait = try+1, min(2*wait, longestWait) {
+	for try, wait := 1, t.Retry.Wait; ; try, wait = try+1, min(2*wait, longestWait) {
 		state, location := t.Coordinator.UploadArtifacts(ctx, job, upload)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -111,7 +117,7 @@ func (t *Transfer) send(ctx context.Context, a plan.ArtifactUpload, upload netwo
 		if err := content.failure(); err != nil && state != network.UploadSucceeded {
 			return fmt.Errorf("packing artifacts: %w", err)
 		}
-		tries := defaultTries
+		repeats := t.Retry.Repeats
 		switch state {
 		case network.UploadSucceeded:
 			return nil
@@ -122,13 +128,13 @@ func (t *Transfer) send(ctx context.Context, a plan.ArtifactUpload, upload netwo
 		case network.UploadRedirected:
 			job.URL = location
 		case network.UploadServiceUnavailable:
-			tries = unavailableTries
+			repeats = max(repeats, unavailableRepeats)
 		}
-		if try >= tries {
+		if try > repeats {
 			return fmt.Errorf("uploading artifacts: failed %d times", try)
 		}
 		t.Console.Warning("WARNING: Retrying...")
-		if err := sleep(ctx, wait); err != nil {
+		if err := retry.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -182,42 +188,34 @@ func (t *Transfer) Download(ctx context.Context, a plan.ArtifactDownload) error 
 // receive tries until the archive is in f.
 func (t *Transfer) receive(ctx context.Context, a plan.ArtifactDownload, f *os.File) error {
 	job := t.credentials(a.JobID, a.Token)
-	for try := 1; ; try++ {
+	progress := t.Meter.Begin("Downloading artifacts", 0)
+	defer progress.End()
+	direct := a.DirectDownload
+	again := func() { t.Console.Warning("WARNING: Retrying...") }
+	return t.Retry.Do(ctx, again, func() (bool, error) {
 		_, err := f.Seek(0, io.SeekStart)
 		if err := errors.Join(err, f.Truncate(0)); err != nil {
-			return fmt.Errorf("emptying a temporary file: %w", err)
+			return false, fmt.Errorf("emptying a temporary file: %w", err)
 		}
-		state := t.Coordinator.DownloadArtifacts(ctx, job, f, a.DirectDownload && try == 1)
+		progress.Restart()
+		state := t.Coordinator.DownloadArtifacts(ctx, job, progress.Writer(f), direct)
+		direct = false
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 		switch state {
 		case network.DownloadSucceeded:
-			return nil
+			return false, nil
 		case network.DownloadForbidden:
-			return fmt.Errorf("downloading the artifacts of %s: GitLab does not allow it", a.Name)
+			return false, fmt.Errorf("downloading the artifacts of %s: GitLab does not allow it", a.Name)
 		case network.DownloadUnauthorized:
-			return fmt.Errorf("downloading the artifacts of %s: GitLab does not know the job's token", a.Name)
+			return false, fmt.Errorf("downloading the artifacts of %s: GitLab does not know the job's token", a.Name)
 		case network.DownloadNotFound:
-			return fmt.Errorf("downloading the artifacts of %s: there are none; they may have expired or been erased", a.Name)
+			return false, fmt.Errorf("downloading the artifacts of %s: there are none; they may have expired or been erased", a.Name)
+		default:
+			return true, fmt.Errorf("downloading the artifacts of %s: failed %d times", a.Name, t.Retry.Repeats+1)
 		}
-		if try >= defaultTries {
-			return fmt.Errorf("downloading the artifacts of %s: failed %d times", a.Name, try)
-		}
-		t.Console.Warning("WARNING: Retrying...")
-		if err := sleep(ctx, firstWait); err != nil {
-			return err
-		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	})
 }
 
 // packer makes an archive as often as it is read.
@@ -226,6 +224,8 @@ type packer struct {
 	root  *os.Root
 	names []string
 	opts  archive.Options
+	// progress counts what is read of the archive.
+	progress *meter.Transfer
 
 	mu  sync.Mutex
 	err error
@@ -242,6 +242,7 @@ func (p *packer) failure() error {
 var errNotRead = errors.New("the archive is not read to its end")
 
 func (p *packer) open() (io.ReadCloser, error) {
+	p.progress.Restart()
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -255,18 +256,19 @@ func (p *packer) open() (io.ReadCloser, error) {
 		defer p.mu.Unlock()
 		p.err = err
 	}()
-	return &packed{PipeReader: r, done: done}, nil
+	return &packed{Reader: p.progress.Reader(r), pipe: r, done: done}, nil
 }
 
 // packed is an archive in the making.
 type packed struct {
-	*io.PipeReader
+	io.Reader
+	pipe *io.PipeReader
 	done chan struct{}
 }
 
 // Close waits for the end of the archive's making.
 func (p *packed) Close() error {
-	err := p.CloseWithError(errNotRead)
+	err := p.pipe.CloseWithError(errNotRead)
 	<-p.done
 	return err
 }

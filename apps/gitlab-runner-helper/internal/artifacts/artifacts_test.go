@@ -21,6 +21,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/artifacts"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/workspace"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
@@ -96,7 +97,7 @@ func transfer(t *testing.T, c *coordinator, out *bytes.Buffer, names ...string) 
 	console := &console.Console{Out: out, Err: out}
 	lookup := map[string]string{"CI_JOB_NAME": "build it", "GROUP": "a/b"}
 	return &artifacts.Transfer{
-		Console: console, Workspace: w, Root: root, Coordinator: c,
+		Console: console, Workspace: w, Root: root, Coordinator: c, Retry: retry.Default(),
 		Collector: &files.Collector{Console: console, Dir: w.ProjectDir, Root: root, Lookup: func(k string) string { return lookup[k] }},
 		Server:    network.JobCredentials{URL: "https://gitlab.example.com", TLSCAFile: "/ca"},
 	}

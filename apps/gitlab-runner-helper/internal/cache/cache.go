@@ -18,6 +18,8 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/meter"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/archive"
 )
@@ -29,6 +31,8 @@ type Cache struct {
 	Console   *console.Console
 	Root      *os.Root
 	Collector *files.Collector
+	Meter     meter.Meter
+	Retry     retry.Policy
 }
 
 // Restore unpacks the first archive that one of the keys has.
@@ -95,6 +99,9 @@ func timeout(minutes int) time.Duration {
 // Extract unpacks the archive of one key. A request to the object store may take so many minutes, ten if
 // 0.
 func (c *Cache) Extract(ctx context.Context, key plan.CacheKey, timeoutMinutes int) error {
+	if err := takeAlternate(key); err != nil {
+		return err
+	}
 	if key.Remote == nil {
 		c.Console.Print("No URL provided, cache will not be downloaded from shared cache server. Instead a local version of cache will be extracted.")
 	} else if err := c.download(ctx, key, timeout(timeoutMinutes)); err != nil {
@@ -139,10 +146,7 @@ func (c *Cache) download(ctx context.Context, key plan.CacheKey, limit time.Dura
 	if info, err := store.Lstat(name); err == nil && info.Mode().IsRegular() {
 		local = info.ModTime()
 	}
-	remote := newRemote(key.Remote, limit)
-	defer remote.close()
-	c.Console.Print("Downloading %s from %s", name, remote.name())
-	temporary, modified, err := remote.fetch(ctx, store, local)
+	temporary, modified, err := c.fetch(ctx, key, limit, store, local)
 	switch {
 	case errors.Is(err, errNotModified):
 		c.Console.Print("%s is up to date", name)

@@ -21,6 +21,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/cache"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 )
 
@@ -116,7 +117,7 @@ func (m *machine) cache() *cache.Cache {
 	require.NoError(m.t, err)
 	m.t.Cleanup(func() { _ = root.Close() })
 	c := &console.Console{Out: m.out, Err: m.out}
-	return &cache.Cache{Console: c, Root: root, Collector: &files.Collector{Console: c, Dir: m.dir, Root: root, Lookup: func(string) string { return "" }}}
+	return &cache.Cache{Console: c, Root: root, Retry: retry.Policy{Repeats: 2, Wait: time.Millisecond}, Collector: &files.Collector{Console: c, Dir: m.dir, Root: root, Lookup: func(string) string { return "" }}}
 }
 
 func (m *machine) key(name string, remote *plan.Remote) plan.CacheKey {

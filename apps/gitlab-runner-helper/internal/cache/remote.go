@@ -15,12 +15,12 @@ import (
 	"os"
 	"time"
 
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/meter"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 )
 
 const (
-	tries         = 3
-	retryWait     = time.Second
 	maxErrorBody  = 4 << 10
 	dialTimeout   = 30 * time.Second
 	tlsTimeout    = 10 * time.Second
@@ -30,6 +30,7 @@ const (
 var (
 	errNotModified = errors.New("the local archive is up to date")
 	errMissing     = errors.New("file does not exist")
+	errSuperseded  = errors.New("the alternate is newer")
 )
 
 // usable says why a remote cannot be used.
@@ -44,10 +45,12 @@ func usable(r *plan.Remote) error {
 type remote struct {
 	plan   *plan.Remote
 	client *http.Client
+	meter  meter.Meter
+	policy retry.Policy
 }
 
-func newRemote(r *plan.Remote, limit time.Duration) *remote {
-	return &remote{plan: r, client: &http.Client{
+func newRemote(r *plan.Remote, limit time.Duration, m meter.Meter, policy retry.Policy) *remote {
+	return &remote{plan: r, meter: m, policy: policy, client: &http.Client{
 		Timeout: limit,
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
@@ -74,16 +77,17 @@ func (r *remote) name() string {
 }
 
 // fetch downloads the object to a new file in dir, unless it is not newer than local. An object that
-// does not say its time is always fetched.
-func (r *remote) fetch(ctx context.Context, dir *os.Root, local time.Time) (temporary string, modified time.Time, err error) {
-	err = retry(ctx, func() error {
-		temporary, modified, err = r.fetchOnce(ctx, dir, local)
+// does not say its time is always fetched. An object that is older than its alternate, of whose time alternate
+// tells unless it is nil, is superseded.
+func (r *remote) fetch(ctx context.Context, dir *os.Root, local time.Time, alternate func() time.Time) (temporary string, modified time.Time, err error) {
+	err = r.retry(ctx, func() error {
+		temporary, modified, err = r.fetchOnce(ctx, dir, local, alternate)
 		return err
 	})
 	return temporary, modified, err
 }
 
-func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time) (temporary string, modified time.Time, err error) {
+func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time, alternate func() time.Time) (temporary string, modified time.Time, err error) {
 	header := http.Header{}
 	if !local.IsZero() {
 		header.Set("If-Modified-Since", local.UTC().Format(http.TimeFormat))
@@ -105,12 +109,17 @@ func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time) (
 			return "", time.Time{}, errNotModified
 		}
 	}
+	if alternate != nil && !modified.IsZero() && alternate().After(modified) {
+		return "", time.Time{}, errSuperseded
+	}
 	temporary = ".download-" + rand.Text()
 	f, err := dir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("making a temporary file: %w", err)
 	}
-	_, err = io.Copy(f, transport{answer.Body})
+	progress := r.meter.Begin("Downloading cache", answer.ContentLength)
+	_, err = io.Copy(f, transport{progress.Reader(answer.Body)})
+	progress.End()
 	if err := errors.Join(err, f.Close()); err != nil {
 		_ = dir.Remove(temporary)
 		return "", time.Time{}, err
@@ -131,13 +140,33 @@ func (r *remote) exists(ctx context.Context) bool {
 	return answer.StatusCode/100 == 2
 }
 
+// modified is the object's time, zero if it is not there or does not tell.
+func (r *remote) modified(ctx context.Context) time.Time {
+	if r.plan.HeadURL == "" {
+		return time.Time{}
+	}
+	answer, err := r.do(ctx, http.MethodHead, r.plan.HeadURL, nil, nil, 0)
+	if err != nil {
+		return time.Time{}
+	}
+	defer answer.Body.Close()
+	at, err := http.ParseTime(answer.Header.Get("Last-Modified"))
+	if err != nil || answer.StatusCode/100 != 2 {
+		return time.Time{}
+	}
+	return at
+}
+
 // store uploads an archive and returns the object store's time after that, zero if it did not tell.
 func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (stored time.Time, err error) {
 	header := http.Header{}
 	header.Set("Content-Type", "application/octet-stream")
 	header.Set("Last-Modified", info.ModTime().UTC().Format(http.TimeFormat))
-	err = retry(ctx, func() error {
-		answer, err := r.do(ctx, http.MethodPut, r.plan.URL, header, io.NewSectionReader(f, 0, info.Size()), info.Size())
+	progress := r.meter.Begin("Uploading cache", info.Size())
+	defer progress.End()
+	err = r.retry(ctx, func() error {
+		progress.Restart()
+		answer, err := r.do(ctx, http.MethodPut, r.plan.URL, header, progress.Reader(io.NewSectionReader(f, 0, info.Size())), info.Size())
 		if err != nil {
 			return err
 		}
@@ -189,19 +218,12 @@ func (t transport) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func retry(ctx context.Context, do func() error) error {
-	for try := 1; ; try++ {
-		err := do()
+func (r *remote) retry(ctx context.Context, do func() error) error {
+	return r.policy.Do(ctx, func() {}, func() (again bool, err error) {
+		err = do()
 		var temporary *temporaryError
-		if err == nil || try >= tries || !errors.As(err, &temporary) {
-			return err
-		}
-		select {
-		case <-time.After(retryWait):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		return errors.As(err, &temporary), err
+	})
 }
 
 // problem returns what an answer that is not a success says.

@@ -20,13 +20,16 @@ func (c *Cache) Archive(ctx context.Context, s plan.CacheSave) error {
 			return err
 		}
 	}
-	names, err := c.Collector.Collect(ctx, files.Request{Paths: s.Paths, Untracked: s.Untracked})
+	names, err := c.Collector.Collect(ctx, files.Request{Paths: s.Paths, Untracked: s.Untracked, Verbose: s.Verbose})
 	if err != nil {
 		return fmt.Errorf("collecting files: %w", err)
 	}
 	if len(names) == 0 {
 		c.Console.Warning("WARNING: No files to cache.")
 		return nil
+	}
+	if err := takeAlternate(s.Key); err != nil {
+		return err
 	}
 	store, name, err := makeStore(s.Key.File)
 	if err != nil {
@@ -92,7 +95,7 @@ func (c *Cache) create(ctx context.Context, s plan.CacheSave, store *os.Root, na
 // sendUnlessThere uploads an archive that has not changed, if the object store does not have it.
 func (c *Cache) sendUnlessThere(ctx context.Context, s plan.CacheSave, store *os.Root, name string) error {
 	if s.Key.Remote != nil {
-		remote := newRemote(s.Key.Remote, timeout(s.TimeoutMinutes))
+		remote := newRemote(s.Key.Remote, timeout(s.TimeoutMinutes), c.Meter, c.Retry)
 		defer remote.close()
 		if !remote.exists(ctx) {
 			return c.send(ctx, s, store, name)
@@ -116,7 +119,7 @@ func (c *Cache) send(ctx context.Context, s plan.CacheSave, store *os.Root, name
 		c.Console.Print("Cache archive size (%d) is larger than the maximum of %d: it is not uploaded and stays on this machine", info.Size(), s.MaxUploadBytes)
 		return nil
 	}
-	remote := newRemote(s.Key.Remote, timeout(s.TimeoutMinutes))
+	remote := newRemote(s.Key.Remote, timeout(s.TimeoutMinutes), c.Meter, c.Retry)
 	defer remote.close()
 	c.Console.Print("Uploading %s to %s", name, remote.name())
 	stored, err := remote.store(ctx, f, info)

@@ -27,6 +27,8 @@ type Request struct {
 	Exclude []string
 	// Untracked asks for files that git does not track.
 	Untracked bool
+	// Verbose tells the user every file that is found.
+	Verbose bool
 }
 
 // Git lists files.
@@ -119,6 +121,11 @@ func (c *Collector) Collect(ctx context.Context, r Request) ([]string, error) {
 		}
 	}
 	slices.Sort(names)
+	if r.Verbose {
+		for _, name := range names {
+			c.Console.Print("%s", name)
+		}
+	}
 	if slices.ContainsFunc(names, func(name string) bool { return name == ".git" || strings.HasPrefix(name, ".git/") }) {
 		c.Console.Warning("WARNING: Part of .git directory is on the list of files to archive")
 		c.Console.Warning("WARNING: This may introduce unexpected problems")

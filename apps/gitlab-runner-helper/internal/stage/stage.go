@@ -13,7 +13,9 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/files"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/git"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/meter"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/process"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/retry"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/sources"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/workspace"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
@@ -134,7 +136,7 @@ func (j *job) caches(ctx context.Context) error {
 		return err
 	}
 	defer root.Close()
-	c := &cache.Cache{Console: j.Console, Root: root, Collector: collector}
+	c := &cache.Cache{Console: j.Console, Root: root, Collector: collector, Meter: j.meter(), Retry: retry.Default()}
 	for _, restore := range j.plan.RestoreCaches {
 		if err := c.Restore(ctx, restore); err != nil {
 			return err
@@ -158,7 +160,7 @@ func (j *job) artifacts(ctx context.Context) error {
 	defer root.Close()
 	t := &artifacts.Transfer{
 		Console: j.Console, Workspace: j.workspace, Root: root, Collector: collector,
-		Coordinator: j.Coordinator, Server: j.server(),
+		Coordinator: j.Coordinator, Meter: j.meter(), Retry: retry.Default(), Server: j.server(),
 	}
 	for _, download := range j.plan.DownloadArtifacts {
 		if err := t.Download(ctx, download); err != nil {
@@ -180,6 +182,10 @@ func (j *job) artifacts(ctx context.Context) error {
 		}
 	}
 	return first
+}
+
+func (j *job) meter() meter.Meter {
+	return meter.Meter{Console: j.Console, Every: j.plan.TransferMeter}
 }
 
 func (j *job) server() network.JobCredentials {
