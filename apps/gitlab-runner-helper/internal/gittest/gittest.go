@@ -32,6 +32,14 @@ type Server struct {
 // NewServer starts a server without repositories.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
+	s := newServer(t)
+	s.Start()
+	return s
+}
+
+// newServer makes a server that has yet to be started.
+func newServer(t testing.TB) *Server {
+	t.Helper()
 	execPath, err := exec.Command("git", "--exec-path").Output()
 	require.NoError(t, err)
 	s := &Server{dir: t.TempDir(), objects: map[string]string{}}
@@ -39,7 +47,7 @@ func NewServer(t testing.TB) *Server {
 		Path: filepath.Join(strings.TrimSpace(string(execPath)), "git-http-backend"),
 		Env:  []string{"GIT_PROJECT_ROOT=" + s.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
 	}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.requests = append(s.requests, r.Clone(r.Context()))
 		s.mu.Unlock()

@@ -1,12 +1,10 @@
 package sources_test
 
 import (
-	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,24 +22,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// log is a job's log. It is safe for concurrent use.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // bench is a job's directories on a machine, and a server with its project.
 type bench struct {
 	t       *testing.T
@@ -51,14 +31,14 @@ type bench struct {
 	tmp     string
 	home    string
 	environ []string
-	log     *log
+	log     *gittest.Log
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	base := t.TempDir()
 	b := &bench{
-		t: t, server: gittest.NewServer(t), log: &log{},
+		t: t, server: gittest.NewServer(t), log: &gittest.Log{},
 		project: filepath.Join(base, "builds", "group", "project"),
 		tmp:     filepath.Join(base, "builds", "group", "project.tmp"),
 		home:    filepath.Join(base, "home"),

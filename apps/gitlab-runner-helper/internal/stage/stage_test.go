@@ -1,14 +1,12 @@
 package stage_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,24 +24,6 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
-}
-
-// log is both streams of a job's log. It is safe for concurrent use.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // gitlab keeps one archive.
@@ -79,11 +59,11 @@ type job struct {
 	server *gittest.Server
 	repo   *gittest.Repository
 	gitlab *gitlab
-	log    *log
+	log    *gittest.Log
 }
 
 func newJob(t *testing.T) *job {
-	j := &job{t: t, base: t.TempDir(), server: gittest.NewServer(t), gitlab: &gitlab{}, log: &log{}}
+	j := &job{t: t, base: t.TempDir(), server: gittest.NewServer(t), gitlab: &gitlab{}, log: &gittest.Log{}}
 	j.repo = j.server.NewRepository(t, "group/project")
 	require.NoError(t, os.Mkdir(j.path("home"), 0o755))
 	return j
@@ -131,7 +111,7 @@ func (j *job) sources(strategy plan.Strategy, sha string) *plan.Plan {
 func (j *job) golden(name string) {
 	j.t.Helper()
 	got := strings.NewReplacer(j.base, "$BASE", j.server.URL, "$SERVER", "\x1b", `\e`).Replace(j.log.String())
-	j.log.b.Reset()
+	j.log.Reset()
 	file := filepath.Join("testdata", name+".log")
 	if *update {
 		require.NoError(j.t, os.WriteFile(file, []byte(got), 0o644))
