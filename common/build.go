@@ -37,6 +37,9 @@ type RemoteCache interface {
 	// ttl at least. key is what the user calls the cache; it is stored beside the object.
 	Download(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error)
 	Upload(ctx context.Context, object, key string, ttl time.Duration) (plan.Remote, error)
+	// UploadInParts is Upload for an object of any size. The caller calls abandon once the upload has ended,
+	// however it did.
+	UploadInParts(ctx context.Context, object, key string, ttl time.Duration) (remote plan.Remote, abandon func(context.Context) error, err error)
 }
 
 type locateObject func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error)

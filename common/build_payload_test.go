@@ -234,3 +234,55 @@ func TestTheTransferMeterIsAPartOfThePlan(t *testing.T) {
 	require.Equal(t, 5*time.Second, m.plans["upload_artifacts_on_success"].TransferMeter)
 	require.Equal(t, 5*time.Second, m.plans["restore_cache"].TransferMeter)
 }
+
+func (bucket) UploadInParts(_ context.Context, name, _ string, _ time.Duration) (plan.Remote, func(context.Context) error, error) {
+	return plan.Remote{URL: name, Parts: &plan.Parts{Size: 1}}, func(context.Context) error { return nil }, nil
+}
+
+// partsBucket counts the uploads in parts that are open.
+type partsBucket struct {
+	bucket
+	begun, ended *int
+}
+
+func (b partsBucket) UploadInParts(ctx context.Context, name, key string, ttl time.Duration) (plan.Remote, func(context.Context) error, error) {
+	*b.begun++
+	remote, _, err := b.bucket.UploadInParts(ctx, name, key, ttl)
+	return remote, func(ctx context.Context) error { *b.ended++; return ctx.Err() }, err
+}
+
+func TestACacheTooLargeForOneUploadIsSavedInParts(t *testing.T) {
+	for name, c := range map[string]struct {
+		codes []int
+		runs  int
+		ended bool
+	}{
+		"small":               {codes: []int{0}, runs: 1},
+		"large":               {codes: []int{plan.ExitNeedsParts, 0}, runs: 2},
+		"large, and it fails": {codes: []int{plan.ExitNeedsParts, 1}, runs: 2, ended: true},
+		"never content":       {codes: []int{plan.ExitNeedsParts, plan.ExitNeedsParts}, runs: 2, ended: true},
+		"another failure":     {codes: []int{1}, runs: 1, ended: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, begun, ended, runs := newMachine(), 0, 0, 0
+			m.on["archive_cache"] = func(_ context.Context, s common.Stage) error {
+				require.Equal(t, runs > 0, s.Plan.SaveCaches[0].Key.Remote.Parts != nil)
+				require.Equal(t, begun, ended+runs, "parts are kept while they are uploaded")
+				code := c.codes[runs]
+				runs++
+				if code == 0 {
+					return nil
+				}
+				return common.ExitError(code)
+			}
+			build := newBuildOf(fullJob(), m, &trace{}, func(o *common.BuildOptions) {
+				o.RemoteCache, o.Runner.Cache = partsBucket{begun: &begun, ended: &ended}, &config.Cache{}
+			})
+			err := build.Run(context.Background()).Err
+			require.Equal(t, c.ended, err != nil, "%v", err)
+			require.Equal(t, c.runs, runs)
+			require.Equal(t, c.runs-1, begun)
+			require.Equal(t, begun, ended)
+		})
+	}
+}

@@ -251,7 +251,7 @@ func (b *Build) restoreCachePlan(ctx context.Context) (*plan.Plan, error) {
 }
 
 // saveCachePlan is nil if no cache is to be saved after this outcome.
-func (b *Build) saveCachePlan(ctx context.Context, success bool) (*plan.Plan, error) {
+func (b *Build) saveCachePlan(ctx context.Context, success bool, upload uploadObject) (*plan.Plan, error) {
 	stage := stageCache
 	if !success {
 		stage = stageCacheOnFailure
@@ -261,7 +261,7 @@ func (b *Build) saveCachePlan(ctx context.Context, success bool) (*plan.Plan, er
 		if !c.When.Matches(success) || len(c.Paths) == 0 && !c.Untracked {
 			continue
 		}
-		save, err := b.cacheSave(ctx, c)
+		save, err := b.cacheSave(ctx, c, upload)
 		if err != nil {
 			return nil, err
 		}

@@ -77,6 +77,9 @@ func (b *Build) runStage(ctx context.Context, log *joblog.Log, stage Stage) erro
 	})
 }
 
+// abandonTimeout bounds the removal of what uploads that did not end well have left.
+const abandonTimeout = 30 * time.Second
+
 // stageGrace is how long a stage may take to return after its context ended.
 const stageGrace = 5 * time.Minute
 
@@ -178,7 +181,36 @@ func (b *Build) downloadArtifacts(ctx context.Context) error {
 }
 
 func (b *Build) saveCache(ctx context.Context, success bool) error {
-	work, err := b.saveCachePlan(ctx, success)
+	work, err := b.saveCachePlan(ctx, success, b.uploadObject)
+	if err != nil {
+		return err
+	}
+	err = b.runHelper(ctx, b.job.Log, work)
+	if exit := (&BuildError{}); errors.As(err, &exit) && exit.ExitCode == plan.ExitNeedsParts && b.options.RemoteCache != nil {
+		return b.saveCacheInParts(ctx, success)
+	}
+	return err
+}
+
+// saveCacheInParts runs the stage again for archives that are too large for one request. They have been made.
+func (b *Build) saveCacheInParts(ctx context.Context, success bool) error {
+	var abandon []func(context.Context) error
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+		defer cancel()
+		for _, end := range abandon {
+			if err := end(ctx); err != nil {
+				b.options.Log.WithError(err).Warn("parts of a cache may be left in the object store")
+			}
+		}
+	}()
+	work, err := b.saveCachePlan(ctx, success, func(ctx context.Context, object, key string, ttl time.Duration) (plan.Remote, error) {
+		remote, end, err := b.options.RemoteCache.UploadInParts(ctx, object, key, ttl)
+		if err == nil {
+			abandon = append(abandon, end)
+		}
+		return remote, err
+	})
 	if err != nil {
 		return err
 	}

@@ -188,7 +188,15 @@ func isProtectedKey(key string) bool {
 	return strings.HasSuffix(strings.TrimRight(key, ". "), "-protected")
 }
 
-func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, error) {
+// uploadObject finds where an object is to be uploaded to.
+type uploadObject func(ctx context.Context, object, key string, ttl time.Duration) (plan.Remote, error)
+
+// uploadObject is that of an object which one request takes.
+func (b *Build) uploadObject(ctx context.Context, object, key string, ttl time.Duration) (plan.Remote, error) {
+	return b.options.RemoteCache.Upload(ctx, object, key, ttl)
+}
+
+func (b *Build) cacheSave(ctx context.Context, c spec.Cache, upload uploadObject) (plan.CacheSave, error) {
 	_, push, err := b.cachePolicy(c)
 	if err != nil {
 		return plan.CacheSave{}, err
@@ -215,13 +223,13 @@ func (b *Build) cacheSave(ctx context.Context, c spec.Cache) (plan.CacheSave, er
 	if b.job.Runner.Cache != nil {
 		save.MaxUploadBytes = b.job.Runner.Cache.MaxUploadedArchiveSize
 	}
-	var upload locateObject
+	var locate locateObject
 	if b.options.RemoteCache != nil {
-		upload = func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error) {
-			return b.options.RemoteCache.Upload(ctx, object, name.human, ttl)
+		locate = func(ctx context.Context, object string, ttl time.Duration) (plan.Remote, error) {
+			return upload(ctx, object, name.human, ttl)
 		}
 	}
-	save.Key = b.cacheKey(ctx, name, nil, upload)
+	save.Key = b.cacheKey(ctx, name, nil, locate)
 	return save, nil
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/process"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/stage"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
@@ -63,6 +65,10 @@ func run(args []string, stdin io.Reader, c *console.Console) int {
 	err := app.Run(ctx, args)
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, stage.ErrNeedsParts) {
+		// The user was told, and it is no failure.
+		return plan.ExitNeedsParts
 	}
 	c.Error("%v", err)
 	var exit *process.ExitError

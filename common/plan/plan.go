@@ -160,6 +160,23 @@ type Remote struct {
 	URL     string              `json:"url,omitempty"`
 	HeadURL string              `json:"head_url,omitempty"`
 	Headers map[string][]string `json:"headers,omitempty"`
+	// Limit is the size in bytes of the largest archive that one upload to URL takes, 0 if there is none.
+	Limit int64 `json:"limit,omitempty"`
+	// Parts is how a larger archive is uploaded. Without it a helper that needs it ends the stage with
+	// ExitNeedsParts.
+	Parts *Parts `json:"parts,omitempty"`
+}
+
+// ExitNeedsParts is the helper's exit code when an archive is too large for one upload.
+const ExitNeedsParts = 90
+
+// Parts is how an archive is uploaded in parts of Size bytes, the last of which may be smaller.
+type Parts struct {
+	Size int64 `json:"size"`
+	// URLs are those of the parts, CompleteURL that of what makes them one object, in S3's protocol. Without
+	// them the parts are blocks of Azure's protocol, by the object's own URL.
+	URLs        []string `json:"urls,omitempty"`
+	CompleteURL string   `json:"complete_url,omitempty"`
 }
 
 // CacheRestore restores one cache entry from the first of Keys that has an archive. Notice is set

@@ -11,6 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 )
 
 const defaultAzureDomain = "blob.core.windows.net"
@@ -71,6 +72,17 @@ func parseAzure(c *config.CacheAzure) (*azureContainer, error) {
 		a.signer, err = newKeySigner(c.AccountName, c.AccountKey)
 	}
 	return a, err
+}
+
+// azureLimit is what one request may carry, azureBlock what is sent at a time beyond that.
+const (
+	azureLimit = 5000 << 20
+	azureBlock = 256 << 20
+)
+
+func (a *azureContainer) limit() (int64, *plan.Parts) {
+	// The URL of an object is good for its blocks, too.
+	return azureLimit, &plan.Parts{Size: azureBlock}
 }
 
 func (a *azureContainer) sign(ctx context.Context, o object, methods ...string) ([]signedURL, error) {

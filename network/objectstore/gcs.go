@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 )
 
 // defaultUniverse is Google's public cloud.
@@ -63,6 +64,11 @@ func parseGCS(c *config.CacheGCS, maxSize int64) (*gcsBucket, error) {
 		identity: newLazy(load),
 		now:      time.Now,
 	}, nil
+}
+
+// limit is beyond what any cache has: 5 TiB.
+func (b *gcsBucket) limit() (int64, *plan.Parts) {
+	return 0, nil
 }
 
 func (b *gcsBucket) sign(ctx context.Context, o object, methods ...string) ([]signedURL, error) {

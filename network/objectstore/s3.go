@@ -27,6 +27,7 @@ type s3Bucket struct {
 
 // s3Client is what signing needs. Roles are nil if the configured identity signs itself.
 type s3Client struct {
+	api     *s3.Client
 	presign *s3.PresignClient
 	// get and put sign those methods. HEAD is as GET.
 	get, put *role
@@ -94,7 +95,7 @@ func (b *s3Bucket) connect(ctx context.Context, identity s3Identity, roles roles
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 	get, put := roles.assumedWith(cfg)
-	return &s3Client{presign: s3.NewPresignClient(client), get: get, put: put}, nil
+	return &s3Client{api: client, presign: s3.NewPresignClient(client), get: get, put: put}, nil
 }
 
 func (b *s3Bucket) sign(ctx context.Context, o object, methods ...string) ([]signedURL, error) {

@@ -35,6 +35,16 @@ type bucket interface {
 	// sign returns one URL for each of the methods, in their order, together with the headers that
 	// the request of each has to carry.
 	sign(ctx context.Context, o object, methods ...string) ([]signedURL, error)
+	// limit is what one PUT takes, in bytes, 0 for no limit, and how more is uploaded, nil if that has to
+	// be asked for.
+	limit() (int64, *plan.Parts)
+}
+
+// partsBucket is a bucket that has to be told before an object comes in parts.
+type partsBucket interface {
+	// parts begins such an upload. Its URLs have the lifetime of o; abandon ends it, and does nothing if it was
+	// completed.
+	parts(ctx context.Context, o object) (parts *plan.Parts, abandon func(context.Context) error, err error)
 }
 
 // object is what a URL is wanted for.
@@ -98,10 +108,27 @@ func (s *Store) Upload(ctx context.Context, name, key string, ttl time.Duration)
 		return plan.Remote{}, fmt.Errorf("signing the upload of cache object %q: %w", name, err)
 	}
 	remote := plan.Remote{URL: urls[0].url, HeadURL: urls[1].url}
+	remote.Limit, remote.Parts = s.bucket.limit()
 	if len(urls[0].headers) > 0 {
 		remote.Headers = urls[0].headers
 	}
 	return remote, nil
+}
+
+// UploadInParts is Upload for an archive that may be larger than one request takes. The caller calls abandon
+// when nothing is uploaded any more, so that no parts are left behind; it does nothing to a complete object.
+func (s *Store) UploadInParts(ctx context.Context, name, key string, ttl time.Duration) (remote plan.Remote, abandon func(context.Context) error, err error) {
+	abandon = func(context.Context) error { return nil }
+	remote, err = s.Upload(ctx, name, key, ttl)
+	b, ok := s.bucket.(partsBucket)
+	if err != nil || !ok {
+		return remote, abandon, err
+	}
+	remote.Parts, abandon, err = b.parts(ctx, object{name: name, lifetime: lifetime(ttl), metadata: keyMetadata(key)})
+	if err != nil {
+		return plan.Remote{}, nil, fmt.Errorf("beginning the upload of cache object %q in parts: %w", name, err)
+	}
+	return remote, abandon, nil
 }
 
 func (s *Store) sign(ctx context.Context, o object, methods ...string) ([]signedURL, error) {

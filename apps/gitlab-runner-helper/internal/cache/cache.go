@@ -2,7 +2,7 @@
 // with a distributed cache, in an object store.
 //
 // A cache is never needed: to Restore and Save, what goes wrong is something to tell the user, and the
-// only errors are those of a context that ended.
+// only errors are those of a context that ended, but for a NeedsPartsError.
 package cache
 
 import (
@@ -59,7 +59,7 @@ func (c *Cache) Restore(ctx context.Context, r plan.CacheRestore) error {
 	return nil
 }
 
-// Save packs the files and stores the archive.
+// Save packs the files and stores the archive. Beside the end of a context, the only error is a NeedsPartsError.
 func (c *Cache) Save(ctx context.Context, s plan.CacheSave) error {
 	if c.announce(s.Warnings, s.Notice) {
 		return nil
@@ -68,6 +68,11 @@ func (c *Cache) Save(ctx context.Context, s plan.CacheSave) error {
 	err := c.Archive(ctx, s)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	var large *NeedsPartsError
+	if errors.As(err, &large) {
+		c.Console.Print("%v", large)
+		return large
 	}
 	if err != nil {
 		c.Console.Warning("WARNING: %v", err)

@@ -22,6 +22,7 @@ import (
 
 const (
 	maxErrorBody  = 4 << 10
+	contentType   = "application/octet-stream"
 	dialTimeout   = 30 * time.Second
 	tlsTimeout    = 10 * time.Second
 	headerTimeout = 30 * time.Second
@@ -160,10 +161,13 @@ func (r *remote) modified(ctx context.Context) time.Time {
 // store uploads an archive and returns the object store's time after that, zero if it did not tell.
 func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (stored time.Time, err error) {
 	header := http.Header{}
-	header.Set("Content-Type", "application/octet-stream")
+	header.Set("Content-Type", contentType)
 	header.Set("Last-Modified", info.ModTime().UTC().Format(http.TimeFormat))
 	progress := r.meter.Begin("Uploading cache", info.Size())
 	defer progress.End()
+	if r.plan.Limit > 0 && info.Size() > r.plan.Limit {
+		return time.Time{}, r.storeParts(ctx, f, info.Size(), progress)
+	}
 	err = r.retry(ctx, func() error {
 		progress.Restart()
 		answer, err := r.do(ctx, http.MethodPut, r.plan.URL, header, progress.Reader(io.NewSectionReader(f, 0, info.Size())), info.Size())
@@ -181,6 +185,16 @@ func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (st
 
 // do sends a request with the plan's headers before the given ones.
 func (r *remote) do(ctx context.Context, method, address string, header http.Header, body io.Reader, size int64) (*http.Response, error) {
+	all := http.Header{}
+	maps.Copy(all, header)
+	for key, values := range r.plan.Headers {
+		all[http.CanonicalHeaderKey(key)] = values
+	}
+	return r.send(ctx, method, address, all, body, size)
+}
+
+// send sends a request with just the given headers.
+func (r *remote) send(ctx context.Context, method, address string, header http.Header, body io.Reader, size int64) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		return nil, errors.New("the URL of the distributed cache is not valid")
@@ -190,9 +204,6 @@ func (r *remote) do(ctx context.Context, method, address string, header http.Hea
 		request.Body = nil
 	}
 	maps.Copy(request.Header, header)
-	for key, values := range r.plan.Headers {
-		request.Header[http.CanonicalHeaderKey(key)] = values
-	}
 	answer, err := r.client.Do(request)
 	var inURL *url.Error
 	if errors.As(err, &inURL) {

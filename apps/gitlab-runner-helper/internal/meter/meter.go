@@ -59,6 +59,11 @@ func (t *Transfer) Writer(w io.Writer) io.Writer {
 	return io.MultiWriter(w, countedWriter{t})
 }
 
+// Add counts bytes that are not seen by a reader or a writer.
+func (t *Transfer) Add(n int64) {
+	t.done.Add(n)
+}
+
 // Restart begins to count anew, for another try.
 func (t *Transfer) Restart() {
 	t.done.Store(0)

@@ -22,6 +22,9 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
 
+// ErrNeedsParts says that a cache is still to be uploaded: in parts, of which the runner has to tell.
+var ErrNeedsParts = errors.New("a cache has to be uploaded in parts")
+
 // Runner does stages.
 type Runner struct {
 	Console     *console.Console
@@ -39,7 +42,7 @@ type job struct {
 }
 
 // Run does what a plan says. A failure of git or of a hook is an error that wraps a
-// *process.ExitError; when ctx ended first, the error is its cause.
+// *process.ExitError, a cache too large for one upload is ErrNeedsParts; when ctx ended first, the error is its cause.
 func (r Runner) Run(ctx context.Context, p *plan.Plan) error {
 	w, err := workspace.New(p.ProjectDir, p.TmpDir)
 	if err != nil {
@@ -142,10 +145,20 @@ func (j *job) caches(ctx context.Context) error {
 			return err
 		}
 	}
+	var needsParts bool
 	for _, save := range j.plan.SaveCaches {
-		if err := c.Save(ctx, save); err != nil {
+		err := c.Save(ctx, save)
+		var large *cache.NeedsPartsError
+		if errors.As(err, &large) {
+			needsParts = true
+			continue
+		}
+		if err != nil {
 			return err
 		}
+	}
+	if needsParts {
+		return ErrNeedsParts
 	}
 	return nil
 }
