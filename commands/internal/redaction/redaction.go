@@ -5,6 +5,7 @@ package redaction
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,20 +18,24 @@ import (
 // Formatter formats log entries with another formatter and replaces secrets in what comes of it by
 // [MASKED]. It is safe for concurrent use.
 type Formatter struct {
-	mu    sync.Mutex
+	// tokens hides what begins like a token.
+	tokens *masking.Rules
+
+	mu    sync.RWMutex
 	inner logrus.Formatter
-	// learned are known for good, held for as long as somebody holds them.
+	// learned are known for good; others are in the index for as long as somebody holds them.
 	learned map[string]bool
-	held    map[string]int
-	// rules are nil when they have to be made anew.
-	rules *masking.Rules
+	values  index
 }
 
 var _ logrus.Formatter = (*Formatter)(nil)
 
 // New returns a formatter that knows no values yet.
 func New(inner logrus.Formatter) *Formatter {
-	return &Formatter{inner: inner, learned: map[string]bool{}, held: map[string]int{}}
+	return &Formatter{
+		tokens: masking.NewRules(masking.Options{TokenPrefixes: masking.DefaultTokenPrefixes()}),
+		inner:  inner, learned: map[string]bool{},
+	}
 }
 
 // Use replaces the formatter inside.
@@ -45,35 +50,34 @@ func (f *Formatter) Learn(values []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, value := range values {
-		if secret(value) && !f.learned[value] {
+		if !f.learned[value] {
 			f.learned[value] = true
-			f.rules = nil
+			f.hold(spellings(value))
 		}
 	}
 }
 
 // Hold hides values until the returned function is called, which is done once.
 func (f *Formatter) Hold(values []string) (release func()) {
+	var all []string
+	for _, value := range values {
+		all = append(all, spellings(value)...)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, value := range values {
-		if secret(value) {
-			f.held[value]++
-			f.rules = nil
-		}
-	}
+	f.hold(all)
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		for _, value := range values {
-			if !secret(value) {
-				continue
-			}
-			if f.held[value]--; f.held[value] == 0 {
-				delete(f.held, value)
-			}
+		for _, value := range all {
+			f.values.remove(value)
 		}
-		f.rules = nil
+	}
+}
+
+func (f *Formatter) hold(values []string) {
+	for _, value := range values {
+		f.values.add(value)
 	}
 }
 
@@ -81,18 +85,15 @@ func (f *Formatter) Hold(values []string) (release func()) {
 // the log unreadable and tell what they are.
 const shortest = 3
 
-func secret(value string) bool { return len(strings.TrimSpace(value)) >= shortest }
-
 // Format implements logrus.Formatter.
 func (f *Formatter) Format(entry *logrus.Entry) ([]byte, error) {
-	rules, inner := f.current()
-	text, err := inner.Format(entry)
+	text, err := f.format(entry)
 	if err != nil {
 		return nil, err
 	}
 	var out buffer
-	writer := rules.NewWriter(&out)
-	if _, err := writer.Write(text); err != nil {
+	writer := f.tokens.NewWriter(&out)
+	if _, err := writer.Write([]byte(text)); err != nil {
 		return nil, err
 	}
 	if err := writer.Close(); err != nil {
@@ -101,24 +102,27 @@ func (f *Formatter) Format(entry *logrus.Entry) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (f *Formatter) current() (*masking.Rules, logrus.Formatter) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rules == nil {
-		var values []string
-		for value := range f.learned {
-			values = append(values, spellings(value)...)
-		}
-		for value := range f.held {
-			values = append(values, spellings(value)...)
-		}
-		f.rules = masking.NewRules(masking.Options{Values: values, TokenPrefixes: masking.DefaultTokenPrefixes()})
+// format hides the values that are known at this moment.
+func (f *Formatter) format(entry *logrus.Entry) (string, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	text, err := f.inner.Format(entry)
+	if err != nil {
+		return "", err
 	}
-	return f.rules, f.inner
+	return f.values.hide(string(text), masked), nil
 }
 
-// spellings are a value as it is, and as formats quote it.
+// masked stands in the place of a secret.
+const masked = "[MASKED]"
+
+// spellings are a value as it is, and as formats quote it; none if it is too short to be hidden. White space around it
+// does not count.
 func spellings(value string) []string {
+	value = strings.TrimSpace(value)
+	if len(value) < shortest {
+		return nil
+	}
 	quoted := strconv.Quote(value)
 	out := []string{value, quoted[1 : len(quoted)-1]}
 	var text bytes.Buffer
@@ -130,7 +134,8 @@ func spellings(value string) []string {
 			out = append(out, text.String()[1:text.Len()-2])
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // buffer collects what is written.
