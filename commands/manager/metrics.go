@@ -3,6 +3,7 @@ package manager
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -20,6 +21,7 @@ type Metrics struct {
 	jobDuration        *prometheus.HistogramVec
 	queueDuration      *prometheus.HistogramVec
 	stageDuration      *prometheus.HistogramVec
+	queuedTooLong      *prometheus.CounterVec
 	queueSize          *prometheus.GaugeVec
 	queueDepth         *prometheus.GaugeVec
 	failedJobs         *prometheus.CounterVec
@@ -32,6 +34,8 @@ type Metrics struct {
 	slotOperations     *prometheus.CounterVec
 	configLoaded       prometheus.Counter
 	configFailed       prometheus.Counter
+	configSaved        prometheus.Counter
+	configNotSaved     prometheus.Counter
 	interpolations     prometheus.Counter
 	inputFailures      *prometheus.CounterVec
 	apiStatuses        *prometheus.CounterVec
@@ -79,6 +83,7 @@ func NewMetrics(registry prometheus.Registerer, v version.Info) *Metrics {
 		jobDuration:        histogram("job_duration_seconds", "Duration of jobs.", durationBuckets, with("mode")...),
 		queueDuration:      histogram("job_queue_duration_seconds", "Time of jobs in the queue.", queueBuckets, with("project_jobs_running")...),
 		stageDuration:      histogram("job_stage_duration_seconds", "Duration of the stages of jobs with FF_EXPORT_HIGH_CARDINALITY_METRICS.", queueBuckets, with("stage")...),
+		queuedTooLong:      counter("acceptable_job_queuing_duration_exceeded_total", "Jobs that waited in the queue for longer than is acceptable.", runner...),
 		queueSize:          gauge("job_queue_size", "Jobs in the queue at the latest hand-out.", runner...),
 		queueDepth:         gauge("job_queue_depth", "Depth of the latest job in the queue.", runner...),
 		failedJobs:         counter("failed_jobs_total", "Jobs that failed.", "runner", "runner_name", "failure_reason", "mode"),
@@ -91,6 +96,8 @@ func NewMetrics(registry prometheus.Registerer, v version.Info) *Metrics {
 		slotOperations:     counter("worker_slot_operations_total", "Worker slots taken and given back.", "operation"),
 		configLoaded:       plain("configuration_loaded_total", "Times the configuration was loaded."),
 		configFailed:       plain("configuration_loading_error_total", "Times the configuration could not be loaded."),
+		configSaved:        plain("configuration_saved_total", "Times the configuration was saved with a new token."),
+		configNotSaved:     plain("configuration_saving_error_total", "Times the configuration could not be saved."),
 		interpolations:     plain("job_inputs_interpolations_total", "Jobs whose inputs were interpolated."),
 		inputFailures:      counter("job_inputs_interpolation_failures_total", "Jobs whose inputs could not be interpolated.", "error_type"),
 		apiStatuses:        counter("api_request_statuses_total", "Answers of GitLab's API.", "runner", "system_id", "endpoint", "status", "method"),
@@ -151,6 +158,12 @@ func (m *Metrics) jobStarted(r *config.Runner, job *spec.Job) {
 	m.jobsTotal.WithLabelValues(labelsOf(r)...).Inc()
 	m.executionMode.WithLabelValues(modeOf(job), r.Executor).Inc()
 	m.queueDuration.WithLabelValues(append(labelsOf(r), job.Info.ProjectJobsRunningText)...).Observe(job.Info.TimeInQueueSeconds)
+	acceptable := r.Monitoring.AcceptableQueuing(time.Now(), job.Info.ProjectJobsRunningText)
+	// The counter is there, at 0, before a job has waited too long.
+	tooLong := m.queuedTooLong.WithLabelValues(labelsOf(r)...)
+	if acceptable > 0 && job.Info.TimeInQueueSeconds > acceptable.Seconds() {
+		tooLong.Inc()
+	}
 	if job.Info.QueueSize > 0 {
 		m.queueSize.WithLabelValues(labelsOf(r)...).Set(float64(job.Info.QueueSize))
 	}

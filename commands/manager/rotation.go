@@ -66,7 +66,10 @@ func (m *Manager) rotate(ctx context.Context, runner *config.Runner) {
 	}
 	entry.Token, entry.TokenObtainedAt, entry.TokenExpiresAt = identity.Token, identity.TokenObtainedAt, identity.TokenExpiresAt
 	if err := file.Save(); err != nil {
+		m.options.Metrics.configNotSaved.Inc()
 		log.WithError(err).Error("The new token could not be saved: this process goes on with it, a restart will not find it")
+	} else {
+		m.options.Metrics.configSaved.Inc()
 	}
 	m.apply(file)
 }

@@ -112,19 +112,6 @@ type Artifact struct {
 	ResponseHeaderTimeout *time.Duration `toml:"response_header_timeout,omitempty"`
 }
 
-// Monitoring configures what is watched per runner.
-type Monitoring struct {
-	JobQueuingDurations []JobQueuingDuration `toml:"job_queuing_durations,omitempty"`
-}
-
-// JobQueuingDuration is one threshold of acceptable waiting in the queue.
-type JobQueuingDuration struct {
-	Periods               []string       `toml:"periods"`
-	Timezone              string         `toml:"timezone,omitempty"`
-	Threshold             *time.Duration `toml:"threshold,omitempty"`
-	JobsRunningForProject string         `toml:"jobs_running_for_project,omitempty"`
-}
-
 // RunnerExperimental holds features of one entry that are off unless their table is there.
 type RunnerExperimental struct {
 	BootVerify map[string]any `toml:"boot_verify,omitempty"`

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+
+	"gitlab.com/gitlab-org/fleeting/taskscaler/cron"
 )
 
 // review looks for what a file that can be used will not do as it says.
@@ -36,6 +38,9 @@ func (r *review) run() {
 		r.executor(path, runner)
 		if runner.Docker != nil {
 			r.docker(path+"docker.", runner.Docker)
+		}
+		if runner.Monitoring != nil {
+			r.monitoring(path, runner.Monitoring)
 		}
 		if runner.Autoscaler != nil {
 			r.autoscaler(path, runner)
@@ -90,7 +95,6 @@ func (r *review) entry(path string, runner *Runner) {
 	r.ignored(path, map[string]bool{
 		"experimental":      runner.Experimental != nil,
 		"referees":          runner.Referees != nil,
-		"monitoring":        runner.Monitoring != nil,
 		"proxy_exec":        runner.ProxyExec != nil && *runner.ProxyExec,
 		"step_runner_image": runner.StepRunnerImage != "",
 	})
@@ -195,8 +199,13 @@ func (r *review) autoscaler(entry string, runner *Runner) {
 		if p.ScaleFactor > 0 && p.ScaleFactorLimit > 0 && p.ScaleFactorLimit < p.IdleCount {
 			r.warn(at+"scale_factor_limit", "scale_factor_limit is %d, below idle_count = %d: scale_factor has no effect", p.ScaleFactorLimit, p.IdleCount)
 		}
-		if _, err := time.LoadLocation(p.Timezone); err != nil {
-			r.fail(at+"timezone", "timezone %q is unknown: write one such as \"Europe/Berlin\"", p.Timezone)
+		if !r.zone(at+"timezone", p.Timezone) {
+			continue
+		}
+		for _, period := range p.Periods {
+			if _, err := cron.Parse(period, p.Timezone); err != nil {
+				r.fail(at+"periods", "%v", err)
+			}
 		}
 	}
 	if a.DeleteInstancesOnShutdown {

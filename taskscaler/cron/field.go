@@ -33,22 +33,34 @@ var fields = [5]field{
 	}, fold: func(day int) int { return day % sunday }},
 }
 
+// The fields that only long specifications have.
+var (
+	secondField = field{name: "second", max: 59}
+	yearField   = field{name: "year", min: 1970, first: 1970, max: 2099}
+)
+
 func (f field) parse(text string) (set, error) {
 	var s set
+	err := f.each(text, func(value int) { s |= 1 << value })
+	return s, err
+}
+
+// each calls use with each value of the field.
+func (f field) each(text string, use func(int)) error {
 	for part := range strings.SplitSeq(text, ",") {
 		low, high, step, err := f.span(part)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		for n := low; n <= high; n += step {
 			value := n
 			if f.fold != nil {
 				value = f.fold(n)
 			}
-			s |= 1 << value
+			use(value)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // span reads one element of a list.

@@ -6,15 +6,20 @@ import (
 	"time"
 )
 
-// Schedule is a set of minutes. The zero value contains none. It is immutable and safe for concurrent
-// use.
+// Schedule is a set of minutes, or of seconds. The zero value contains none. It is immutable and safe for
+// concurrent use.
 type Schedule struct {
-	minute, hour, dayOfMonth, month, dayOfWeek set
-	location                                   *time.Location
+	second, minute, hour, dayOfMonth, month, dayOfWeek set
+	// years is nil if every year will do.
+	years    map[int]bool
+	location *time.Location
 }
 
 // set has bit n set if it contains n.
 type set uint64
+
+// every contains all seconds.
+const every = ^set(0)
 
 func (s set) has(n int) bool { return s&(1<<n) != 0 }
 
@@ -26,6 +31,36 @@ func (s set) has(n int) bool { return s&(1<<n) != 0 }
 //
 // timezone is a name of the IANA database; the empty name is the system's local zone.
 func Parse(spec, timezone string) (Schedule, error) {
+	texts := strings.Fields(spec)
+	if len(texts) != len(fields) {
+		return Schedule{}, fmt.Errorf("parsing period %q: expected 5 fields (minute, hour, day of month, month, day of week), found %d", spec, len(texts))
+	}
+	return parse(spec, texts, timezone)
+}
+
+// ParseLong is Parse for seven fields: seconds (0-59) stand before the five, and years (1970-2099) after them.
+func ParseLong(spec, timezone string) (Schedule, error) {
+	texts := strings.Fields(spec)
+	if len(texts) != len(fields)+2 {
+		return Schedule{}, fmt.Errorf("parsing period %q: expected 7 fields (second, minute, hour, day of month, month, day of week, year), found %d", spec, len(texts))
+	}
+	s, err := parse(spec, texts[1:len(texts)-1], timezone)
+	if err != nil {
+		return Schedule{}, err
+	}
+	if s.second, err = secondField.parse(texts[0]); err != nil {
+		return Schedule{}, fmt.Errorf("parsing period %q: %s: %w", spec, secondField.name, err)
+	}
+	if years := texts[len(texts)-1]; years != "*" {
+		s.years = map[int]bool{}
+		if err := yearField.each(years, func(year int) { s.years[year] = true }); err != nil {
+			return Schedule{}, fmt.Errorf("parsing period %q: %s: %w", spec, yearField.name, err)
+		}
+	}
+	return s, nil
+}
+
+func parse(spec string, texts []string, timezone string) (Schedule, error) {
 	location := time.Local
 	if timezone != "" {
 		var err error
@@ -34,10 +69,6 @@ func Parse(spec, timezone string) (Schedule, error) {
 		}
 	}
 
-	texts := strings.Fields(spec)
-	if len(texts) != len(fields) {
-		return Schedule{}, fmt.Errorf("parsing period %q: expected 5 fields (minute, hour, day of month, month, day of week), found %d", spec, len(texts))
-	}
 	var sets [len(fields)]set
 	for i, f := range fields {
 		s, err := f.parse(texts[i])
@@ -48,6 +79,7 @@ func Parse(spec, timezone string) (Schedule, error) {
 	}
 
 	return Schedule{
+		second:     every,
 		minute:     sets[0],
 		hour:       sets[1],
 		dayOfMonth: sets[2],
@@ -57,15 +89,17 @@ func Parse(spec, timezone string) (Schedule, error) {
 	}, nil
 }
 
-// Contains tells whether the minute of t, as a clock in the schedule's zone shows it, is in the set.
+// Contains tells whether the second of t, as a clock in the schedule's zone shows it, is in the set.
 func (s Schedule) Contains(t time.Time) bool {
 	if s.location == nil {
 		return false
 	}
 	t = t.In(s.location)
-	return s.minute.has(t.Minute()) &&
+	return s.second.has(t.Second()) &&
+		s.minute.has(t.Minute()) &&
 		s.hour.has(t.Hour()) &&
 		s.dayOfMonth.has(t.Day()) &&
 		s.month.has(int(t.Month())) &&
-		s.dayOfWeek.has(int(t.Weekday()))
+		s.dayOfWeek.has(int(t.Weekday())) &&
+		(s.years == nil || s.years[t.Year()])
 }

@@ -69,6 +69,40 @@ func TestContains(t *testing.T) {
 	}
 }
 
+func TestLongSpecificationsHaveSecondsAndYears(t *testing.T) {
+	tests := []struct {
+		spec string
+		wall string
+		want bool
+	}{
+		{"* * * * * * *", "2026-03-02 10:00:59", true},
+		{"0-29 * * * * * *", "2026-03-02 10:00:29", true},
+		{"0-29 * * * * * *", "2026-03-02 10:00:30", false},
+		{"* * 8-18 * * mon-fri *", "2026-03-02 18:59:59", true},
+		{"* * 8-18 * * mon-fri *", "2026-03-01 18:00:00", false},
+		{"* * * * * * 2026", "2026-03-02 10:00:00", true},
+		{"* * * * * * 2027-2040/2,2099", "2027-03-02 10:00:00", true},
+		{"* * * * * * 2027-2040/2,2099", "2028-03-02 10:00:00", false},
+		{"* * * * * * 2027-2040/2,2099", "2099-03-02 10:00:00", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.spec+" at "+tt.wall, func(t *testing.T) {
+			schedule, err := ParseLong(tt.spec, "UTC")
+			require.NoError(t, err)
+			require.Equal(t, tt.want, schedule.Contains(at(t, "UTC", tt.wall)))
+		})
+	}
+	for spec, message := range map[string]string{
+		"* * * * *":        "expected 7 fields (second, minute,",
+		"60 * * * * * *":   "second: 60 is not between 0 and 59",
+		"* * * * * * 1969": "year: 1969 is not between 1970 and 2099",
+		"* 60 * * * * *":   "minute: 60",
+	} {
+		_, err := ParseLong(spec, "UTC")
+		require.ErrorContains(t, err, message)
+	}
+}
+
 func TestTheZeroScheduleContainsNothing(t *testing.T) {
 	require.False(t, Schedule{}.Contains(time.Now()))
 }
