@@ -109,6 +109,13 @@ func (r *requests) entry(runner *config.Runner) *requestState {
 	return state
 }
 
+// rotated makes an entry's new token stand for what the former one does: its jobs and requests go on under that.
+func (r *requests) rotated(former *config.Runner, token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entries[token] = r.entry(former)
+}
+
 // acquireJob takes one of the entry's jobs, as limit allows.
 func (r *requests) acquireJob(runner *config.Runner) bool {
 	r.mu.Lock()
@@ -174,20 +181,39 @@ func (r *requests) counts(runner *config.Runner) requestCounts {
 type concurrentIDs struct {
 	mu   sync.Mutex
 	used map[idScope]map[int]bool
+	// first is the first token of an entry, for those that it was exchanged for.
+	first map[string]string
 }
 
-// idScope is a runner entry's token and a project, 0 for all projects.
+// idScope is a runner entry's first token and a project, 0 for all projects.
 type idScope struct {
 	token   string
 	project int64
 }
 
-func newConcurrentIDs() *concurrentIDs { return &concurrentIDs{used: map[idScope]map[int]bool{}} }
+func newConcurrentIDs() *concurrentIDs {
+	return &concurrentIDs{used: map[idScope]map[int]bool{}, first: map[string]string{}}
+}
+
+// rotated makes an entry's new token stand for what the former one does.
+func (c *concurrentIDs) rotated(former, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first[token] = c.firstOf(former)
+}
+
+func (c *concurrentIDs) firstOf(token string) string {
+	if first, ok := c.first[token]; ok {
+		return first
+	}
+	return token
+}
 
 // take returns a job's numbers and what gives them back.
 func (c *concurrentIDs) take(token string, project int64) (id, projectID int, release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	token = c.firstOf(token)
 	runner, ofProject := idScope{token: token}, idScope{token: token, project: project}
 	id, projectID = c.free(runner), c.free(ofProject)
 	return id, projectID, func() {
