@@ -205,3 +205,8 @@ func TestTheFleetCommandSaysWhatIsMissing(t *testing.T) {
 	_, _, err = run(t, "", "fleet", "dance")
 	require.ErrorContains(t, err, `unknown command "dance"`)
 }
+
+func TestRunRefusesAConfigurationThatCannotBeUsed(t *testing.T) {
+	_, _, err := run(t, "", "run", "--config", write(t, "concurrent = 0"))
+	require.ErrorContains(t, err, "concurrent is 0")
+}

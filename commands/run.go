@@ -79,6 +79,10 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	announce(env, log, c)
 
 	path := c.String(flagConfig)
+	file, err := config.Load(path)
+	if err != nil {
+		return err
+	}
 	systemID, err := config.SystemID(path)
 	if err != nil {
 		if systemID == "" {
@@ -100,7 +104,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	})
 	defer client.Close()
 
-	sessions, err := listenForSessions(path, log)
+	sessions, err := listenForSessions(file, log)
 	if err != nil {
 		return err
 	}
@@ -109,7 +113,8 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	}
 	remote := newCaches(log)
 	executors, fleets := providers(env, log, registry, filepath.Dir(path))
-	m, err := manager.New(manager.Options{
+	m := manager.New(manager.Options{
+		File:        file,
 		ConfigPath:  path,
 		Providers:   executors,
 		Fleets:      fleets,
@@ -129,9 +134,6 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 			applyLogging(log, file, c)
 		},
 	})
-	if err != nil {
-		return err
-	}
 
 	address := c.String(flagListenAddress)
 	if address == "" {
@@ -156,12 +158,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 }
 
 // listenForSessions starts the server of web terminals; nil without an address to listen on.
-func listenForSessions(path string, log *logrus.Logger) (*session.Server, error) {
-	file, err := config.Load(path)
-	if err != nil {
-		// The manager tells of a file that cannot be loaded, and counts it.
-		return nil, nil
-	}
+func listenForSessions(file *config.File, log *logrus.Logger) (*session.Server, error) {
 	server := file.SessionServer
 	if server.ListenAddress == "" {
 		log.Info("[session_server].listen_address not defined, session endpoints disabled")

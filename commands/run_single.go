@@ -127,14 +127,11 @@ func runSingle(env Environment, log *logrus.Logger, c *cli.Command, runner *conf
 		max: c.Int("max-builds"), wait: time.Duration(c.Int("wait-timeout")) * time.Second,
 		last: time.Now(), reached: make(chan struct{}),
 	}
-	m, err := manager.New(manager.Options{
+	m := manager.New(manager.Options{
 		File: file, Providers: executors, Network: client, RemoteCache: newCaches(log).of,
 		Log: log, Version: env.Version, Hostname: host, SystemID: systemID, Metrics: metrics,
 		Apply: func(*config.File) {}, Allow: bound.allow, JobEnded: bound.jobEnded,
 	})
-	if err != nil {
-		return err
-	}
 	received, stop := watchSignals(log)
 	defer stop()
 	ended := make(chan struct{})

@@ -25,10 +25,10 @@ import (
 
 // Options say what a Manager needs.
 type Options struct {
-	// ConfigPath is the file to load, and to load again when it changes.
-	ConfigPath string
-	// File is a configuration that is on no disk; nil loads ConfigPath.
+	// File is the configuration to begin with.
 	File *config.File
+	// ConfigPath is where it is loaded again from when it changes; empty if it is on no disk.
+	ConfigPath string
 	// Providers are the executors there are, by name.
 	Providers map[string]common.ExecutorProvider
 	// Fleets are those of the executors that have instances; nil if none does.
@@ -95,23 +95,15 @@ var (
 	ErrForcedExit = errors.New("forced exit")
 )
 
-// New returns a manager with its configuration loaded.
-func New(o Options) (*Manager, error) {
+// New returns a manager whose configuration is in force.
+func New(o Options) *Manager {
 	m := &Manager{
 		options: o, log: o.Log, state: Starting,
 		workers: newLimiter(0), health: newHealth(), pauses: newPauses(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
 	}
-	file := o.File
-	if file == nil {
-		var err error
-		if file, err = config.Load(o.ConfigPath); err != nil {
-			o.Metrics.ConfigurationFailed()
-			return nil, err
-		}
-	}
-	m.apply(file)
+	m.apply(o.File)
 	o.Metrics.watch(m)
-	return m, nil
+	return m
 }
 
 // Run works until signals asks it to stop, and returns when everything has ended. SIGQUIT waits for

@@ -156,14 +156,14 @@ func (b *bench) again(p *provider, log *logrus.Logger) {
 	metrics := manager.NewMetrics(prometheus.NewRegistry(), version.Get())
 	client := network.New(network.Options{Version: version.Get(), Logger: log, Recorder: metrics})
 	b.t.Cleanup(client.Close)
-	var err error
-	b.manager, err = manager.New(manager.Options{
-		ConfigPath: b.path, Providers: p.all(), Network: client,
+	file, err := config.Load(b.path)
+	require.NoError(b.t, err)
+	b.manager = manager.New(manager.Options{
+		File: file, ConfigPath: b.path, Providers: p.all(), Network: client,
 		RemoteCache: func(*config.Runner) (common.RemoteCache, error) { return nil, nil },
 		Log:         log, Version: version.Get(), Hostname: "manager", SystemID: "s_0123456789ab", Metrics: metrics,
 		Apply: func(*config.File) {},
 	})
-	require.NoError(b.t, err)
 	go func() { b.ended <- b.manager.Run(b.signals) }()
 }
 
@@ -360,14 +360,6 @@ func TestABadConfigurationKeepsTheOldOneInForce(t *testing.T) {
 	require.Equal(t, 5, b.manager.Config().Concurrent)
 	require.Equal(t, 2, p.reloads)
 	require.Contains(t, b.errors()[0], "concurrent is 0")
-}
-
-func TestAConfigurationThatCannotBeUsedIsAnErrorAtTheStart(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.toml")
-	require.NoError(t, os.WriteFile(path, []byte("concurrent = 0"), 0o600))
-	log, _ := logtest.NewNullLogger()
-	_, err := manager.New(manager.Options{ConfigPath: path, Log: log, Metrics: manager.NewMetrics(prometheus.NewRegistry(), version.Get())})
-	require.ErrorContains(t, err, "concurrent is 0")
 }
 
 func TestFindingsAreWarnedOfAtEachLoad(t *testing.T) {

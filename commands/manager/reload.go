@@ -18,7 +18,7 @@ const reloadInterval = 3 * time.Second
 
 // watchConfig follows changes of the file, and makes those that tokens need.
 func (m *Manager) watchConfig(ctx context.Context) {
-	if m.options.File != nil {
+	if m.options.ConfigPath == "" {
 		return
 	}
 	rotations := map[string]time.Time{}
@@ -34,7 +34,7 @@ func (m *Manager) watchConfig(ctx context.Context) {
 // reload loads the file if it changed, or in any case when forced. A file that cannot be used leaves
 // the old configuration in force, and is complained about until it changes again.
 func (m *Manager) reload(forced bool) {
-	if m.options.File != nil {
+	if m.options.ConfigPath == "" {
 		return
 	}
 	current := m.Config()

@@ -97,12 +97,11 @@ func TestWithoutAFileThereIsNothingToLoadAgain(t *testing.T) {
 	defer client.Close()
 	p := &provider{}
 	ended, allowed := 0, false
-	m, err := manager.New(manager.Options{
+	m := manager.New(manager.Options{
 		File: &config.File{Config: config.Config{Concurrent: 1}}, Providers: p.all(), Network: client, Log: log,
 		Metrics: manager.NewMetrics(prometheus.NewRegistry(), version.Get()), Apply: func(*config.File) {},
 		Allow: func() bool { return allowed }, JobEnded: func() { ended++ },
 	})
-	require.NoError(t, err)
 	signals := make(chan manager.Signal)
 	done := make(chan error)
 	go func() { done <- m.Run(signals) }()

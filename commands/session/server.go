@@ -38,7 +38,6 @@ type Server struct {
 	certificate string
 	http        *http.Server
 	done        chan struct{}
-	failed      chan error
 
 	mu       sync.Mutex
 	sessions map[string]*Session
@@ -82,7 +81,7 @@ func Listen(o Options) (*Server, error) {
 	}
 	s := &Server{
 		log: o.Log, base: "https://" + public + "/session/", certificate: text,
-		done: make(chan struct{}), failed: make(chan error, 1), sessions: map[string]*Session{},
+		done: make(chan struct{}), sessions: map[string]*Session{},
 	}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: headerTimeout,
@@ -91,15 +90,13 @@ func Listen(o Options) (*Server, error) {
 	go func() {
 		defer close(s.done)
 		if err := s.http.ServeTLS(socket, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
+			// Jobs are worth more than terminals: they go on.
+			s.log.WithError(err).Error("Session server terminated")
 		}
 	}()
 	s.log.WithField("address", socket.Addr().String()).Info("Session server listening")
 	return s, nil
 }
-
-// Failed tells, at most once, that the server ended by itself.
-func (s *Server) Failed() <-chan error { return s.failed }
 
 // Close ends the server and every connection.
 func (s *Server) Close() {
