@@ -167,8 +167,9 @@ func (t *Trace) Discard() {
 var errFinishing = errors.New("the job has ended")
 
 // stopGrace is how long a request that is under way when the job ends may still take. What became of
-// one that is cut off shows in the next.
-const stopGrace = 2 * time.Second
+// one that is cut off shows in the next; of a busy server that asks for one more, so that only a dead
+// connection should be given up.
+const stopGrace = 10 * time.Second
 
 func (t *Trace) stopLoop() {
 	if t.loop == nil {

@@ -25,6 +25,12 @@ func (t *Trace) run(ctx context.Context) {
 		timer.Reset(time.Until(due))
 		select {
 		case <-t.stop:
+			// Whatever else is due.
+			return
+		default:
+		}
+		select {
+		case <-t.stop:
 			return
 		case <-written:
 			t.noteUnsent(time.Now())

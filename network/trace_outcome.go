@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -48,7 +49,7 @@ func (t *Trace) reportOutcome(ctx context.Context, o Outcome) error {
 		if attempt >= limit {
 			return fmt.Errorf("given up after %d attempts: %w", attempt, err)
 		}
-		wait := backoff(firstFinalWait, maxFinalWait, attempt)
+		wait := finalWait(attempt)
 		if asked := t.cadence.interval; asked != defaultUpdateInterval {
 			wait = max(wait, asked)
 		}
@@ -57,6 +58,14 @@ func (t *Trace) reportOutcome(ctx context.Context, o Outcome) error {
 			return fmt.Errorf("given up: %w", err)
 		}
 	}
+}
+
+// finalWait doubles with every attempt. It is longer by a fifth and up to half as long again at random, so that many
+// jobs do not come back at once, and ten attempts outlast ten minutes without a server in any case.
+func finalWait(attempts int) time.Duration {
+	const maxDoublings = 12
+	wait := firstFinalWait << min(attempts-1, maxDoublings)
+	return min(wait+wait/5+rand.N(wait*3/10), maxFinalWait)
 }
 
 func (t *Trace) tryOutcome(ctx context.Context, update JobUpdate) error {

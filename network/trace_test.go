@@ -258,10 +258,9 @@ func TestFailedPiecesAreSentAgain(t *testing.T) {
 	})
 }
 
-// TestTenMinutesWithoutAServerLoseNoByte takes the server away in the middle of a job, and over its end: the ten tries
-// of the final account reach over eight minutes and a half.
+// The server goes away in the middle of a job, some time before its end, and at its very end.
 func TestTenMinutesWithoutAServerLoseNoByte(t *testing.T) {
-	for name, gone := range map[string]time.Duration{"while the job runs": 2 * time.Minute, "over the end of the job": 11 * time.Minute} {
+	for name, gone := range map[string]time.Duration{"while the job runs": 2 * time.Minute, "over the end of the job": 11 * time.Minute, "from its end on": 15*time.Minute + 2*time.Second} {
 		t.Run(name, func(t *testing.T) {
 			testTrace(t, TraceOptions{}, func(t *testing.T, f *fakeGitLab, trace *Trace) {
 				down := func() bool {

@@ -74,10 +74,7 @@ func TestManyEntriesRunManyJobsAtOnceInLittleMemory(t *testing.T) {
 	for _, job := range jobs {
 		require.Equal(t, coordinator.StateSuccess, job.State())
 	}
-	// On a machine that is kept this busy an answer may come too late, and a piece of a log is sent twice.
-	for _, violation := range b.gitlab.Violations() {
-		require.Contains(t, violation, "trace-range")
-	}
+	require.Empty(t, b.gitlab.Violations())
 }
 
 // resident is the memory that this process has resident, in bytes.
