@@ -25,39 +25,31 @@ func resetTokenCommand(env Environment, log *logrus.Logger) *cli.Command {
 			&cli.BoolFlag{Name: "all-runners", HideDefault: true, Usage: "every runner"},
 			&cli.StringFlag{Name: "pat", Usage: "use the personal access `TOKEN` instead of the runner's own"},
 		},
-		Action: func(ctx context.Context, c *cli.Command) error {
-			announce(env, log, c)
-			file, client, err := openConfig(env, log, c)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return resetTokens(ctx, log, c, file, client)
-		},
+		Action: onEntries(env, log, resetTokens),
 	}
 }
 
-func resetTokens(ctx context.Context, log *logrus.Logger, c *cli.Command, file *config.File, client *network.Client) error {
+func resetTokens(ctx context.Context, c *cli.Command, e entries) error {
 	name, url, id := c.String("name"), c.String("url"), c.Int64("id")
 	all := c.Bool("all-runners")
 	if !all && name == "" && (url == "" || id == 0) {
 		return errors.New("which runner? Give --name, --url with --id, or --all-runners")
 	}
 	found := false
-	for _, runner := range file.Runners {
+	for _, runner := range e.file.Runners {
 		if !all && (name == "" || runner.Name != name) && (id == 0 || runner.ID != id || runner.URL != url) {
 			continue
 		}
 		found = true
-		err := resetToken(ctx, client, runner, c.String("pat"))
+		err := resetToken(ctx, e.client, runner, c.String("pat"))
 		switch {
 		case err == nil:
 			// A new token that is lost is a runner that is lost: it is saved before the next one.
-			if err := file.Save(); err != nil {
+			if err := e.file.Save(); err != nil {
 				return err
 			}
 		case all:
-			log.WithError(err).WithField("runner_name", runner.Name).Error("The runner keeps its token")
+			e.log.WithError(err).WithField("runner_name", runner.Name).Error("The runner keeps its token")
 		default:
 			return err
 		}
@@ -68,7 +60,7 @@ func resetTokens(ctx context.Context, log *logrus.Logger, c *cli.Command, file *
 	if !found && !all {
 		return errors.New("no runner in the configuration matches --name, or --url and --id")
 	}
-	return file.Save()
+	return e.file.Save()
 }
 
 // resetToken exchanges an entry's token, with the rights of a person if pat is given.

@@ -28,28 +28,24 @@ func unregisterCommand(env Environment, log *logrus.Logger) *cli.Command {
 			&cli.StringFlag{Name: "tls-key-file", Usage: "without effect: the `FILE` is that of the entry", Sources: fromEnv("CI_SERVER_TLS_KEY_FILE")},
 			&cli.BoolFlag{Name: "all-runners", Usage: "every runner"},
 		},
-		Action: func(ctx context.Context, c *cli.Command) error {
-			announce(env, log, c)
-			file, client, err := openConfig(env, log, c)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if c.Bool("all-runners") {
-				return unregisterAll(ctx, log, file, client)
-			}
-			runner := findRunner(file, c.String("name"), c.String("token"))
-			if runner == nil {
-				return errors.New("no runner matches: give --name or --token of one in the configuration, or --all-runners")
-			}
-			if err := unregister(ctx, client, runner); err != nil {
-				return err
-			}
-			gone := network.CredentialsOf(runner)
-			file.Runners = slices.DeleteFunc(file.Runners, func(r *config.Runner) bool { return network.CredentialsOf(r) == gone })
-			return file.Save()
-		},
+		Action: onEntries(env, log, unregisterChosen),
 	}
+}
+
+func unregisterChosen(ctx context.Context, c *cli.Command, e entries) error {
+	if c.Bool("all-runners") {
+		return unregisterAll(ctx, e)
+	}
+	runner := findRunner(e.file, c.String("name"), c.String("token"))
+	if runner == nil {
+		return errors.New("no runner matches: give --name or --token of one in the configuration, or --all-runners")
+	}
+	if err := unregister(ctx, e.client, runner); err != nil {
+		return err
+	}
+	gone := network.CredentialsOf(runner)
+	e.file.Runners = slices.DeleteFunc(e.file.Runners, func(r *config.Runner) bool { return network.CredentialsOf(r) == gone })
+	return e.file.Save()
 }
 
 // findRunner returns the entry with name and token, with the token, or with the name.
@@ -62,19 +58,19 @@ func findRunner(file *config.File, name, token string) *config.Runner {
 	return nil
 }
 
-func unregisterAll(ctx context.Context, log *logrus.Logger, file *config.File, client *network.Client) error {
+func unregisterAll(ctx context.Context, e entries) error {
 	var kept []*config.Runner
-	for _, runner := range file.Runners {
-		if err := unregister(ctx, client, runner); err != nil {
-			log.WithError(err).WithField("runner_name", runner.Name).Error("The runner stays in the configuration")
+	for _, runner := range e.file.Runners {
+		if err := unregister(ctx, e.client, runner); err != nil {
+			e.log.WithError(err).WithField("runner_name", runner.Name).Error("The runner stays in the configuration")
 			kept = append(kept, runner)
 		}
 	}
-	if len(kept) == len(file.Runners) {
+	if len(kept) == len(e.file.Runners) {
 		return nil
 	}
-	file.Runners = kept
-	return file.Save()
+	e.file.Runners = kept
+	return e.file.Save()
 }
 
 // unregister removes this machine from a runner that was created in GitLab, and any other runner as a

@@ -26,47 +26,22 @@ func verifyCommand(env Environment, log *logrus.Logger) *cli.Command {
 			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "verify the runner with `TOKEN` only"},
 			&cli.BoolFlag{Name: "delete", Usage: "remove runners that are not valid from the configuration"},
 		},
-		Action: func(ctx context.Context, c *cli.Command) error {
-			announce(env, log, c)
-			file, client, err := openConfig(env, log, c)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return verify(ctx, log, c, file, client)
-		},
+		Action: onEntries(env, log, verify),
 	}
 }
 
-// openConfig loads the configuration of a command and makes a client for its runners.
-func openConfig(env Environment, log *logrus.Logger, c *cli.Command) (*config.File, *network.Client, error) {
-	path := c.String(flagConfig)
-	file, err := config.Load(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	systemID, err := config.SystemID(path)
-	if systemID == "" {
-		return nil, nil, err
-	}
-	for _, runner := range file.Runners {
-		runner.SystemID = systemID
-	}
-	return file, network.New(network.Options{Version: env.Version, CertsDir: config.DefaultCertsDir(), Logger: log}), nil
-}
-
-func verify(ctx context.Context, log *logrus.Logger, c *cli.Command, file *config.File, client *network.Client) error {
+func verify(ctx context.Context, c *cli.Command, e entries) error {
 	name, url, token := c.String("name"), c.String("url"), c.String("token")
 	all := name == "" && url == "" && token == ""
 	var invalid []*config.Runner
 	found := false
-	for _, runner := range file.Runners {
+	for _, runner := range e.file.Runners {
 		if !all && (name == "" || runner.Name != name) && (token == "" || runner.Token != token || url != "" && runner.URL != url) {
 			continue
 		}
 		found = true
-		info := client.RunnerInfo(runner, new(docker.Provider).Features(), "", file.Labels)
-		_, err := client.VerifyRunner(ctx, network.CredentialsOf(runner), runner.SystemID, info)
+		info := e.client.RunnerInfo(runner, new(docker.Provider).Features(), "", e.file.Labels)
+		_, err := e.client.VerifyRunner(ctx, network.CredentialsOf(runner), runner.SystemID, info)
 		if errors.Is(err, network.ErrForbidden) {
 			invalid = append(invalid, runner)
 		}
@@ -79,10 +54,10 @@ func verify(ctx context.Context, log *logrus.Logger, c *cli.Command, file *confi
 	case !c.Bool("delete"):
 		return fmt.Errorf("%d of the runners failed the verification: remove them with --delete", len(invalid))
 	}
-	file.Runners = slices.DeleteFunc(file.Runners, func(r *config.Runner) bool { return slices.Contains(invalid, r) })
-	if err := file.Save(); err != nil {
+	e.file.Runners = slices.DeleteFunc(e.file.Runners, func(r *config.Runner) bool { return slices.Contains(invalid, r) })
+	if err := e.file.Save(); err != nil {
 		return err
 	}
-	log.Infof("Removed %d runners from %q", len(invalid), file.Path)
+	e.log.Infof("Removed %d runners from %q", len(invalid), e.file.Path)
 	return nil
 }
