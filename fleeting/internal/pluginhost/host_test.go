@@ -196,13 +196,23 @@ func TestHungCallEndsInTimeAndTheLivingPluginStays(t *testing.T) {
 	require.Empty(t, log.lines("plugin does not answer and is ended"))
 }
 
+// freeze stops a plugin. The signal alone takes a while to reach all of its threads.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
+	require.NoError(t, err)
+	require.True(t, status.Stopped())
+}
+
 func TestStoppedPluginIsEndedAndRestarted(t *testing.T) {
 	limits := testLimits()
 	limits.Calls.Update = 200 * time.Millisecond
 	h, log := startDummy(t, &dummy.InstanceGroup{}, limits)
 	initDummy(t, h)
 	stopped := pid(t, h)
-	require.NoError(t, syscall.Kill(stopped, syscall.SIGSTOP))
+	freeze(t, stopped)
 	err := h.Group().Update(t.Context(), func(string, provider.State) {})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	log.await(t, "plugin does not answer and is ended")
@@ -214,7 +224,7 @@ func TestStoppedPluginIsEndedAndRestarted(t *testing.T) {
 func TestStopEndsAPluginThatDoesNotListen(t *testing.T) {
 	h, _ := startDummy(t, nil, testLimits())
 	stopped := pid(t, h)
-	require.NoError(t, syscall.Kill(stopped, syscall.SIGSTOP))
+	freeze(t, stopped)
 	begin := time.Now()
 	h.Stop()
 	require.Less(t, time.Since(begin), 5*time.Second)
