@@ -18,7 +18,7 @@ func entryFlags() []entryFlag {
 		{"cache-dir", "RUNNER_CACHE_DIR", "cache_dir", "keep caches in `DIR`"},
 		{"clone-url", "CLONE_URL", "clone_url", "fetch sources from `URL`"},
 		{"env", "RUNNER_ENV", "environment", "give jobs the variable `KEY=VALUE`"},
-		{"proxy-exec", "RUNNER_PROXY_EXEC", "proxy_exec", "known, without effect"},
+		{"proxy-exec", "RUNNER_PROXY_EXEC", "proxy_exec", "hide what scripts name in ::add-mask:: lines"},
 		{"pre-get-sources-script", "RUNNER_PRE_GET_SOURCES_SCRIPT", "pre_get_sources_script", "run `SCRIPT` before the sources are fetched"},
 		{"post-get-sources-script", "RUNNER_POST_GET_SOURCES_SCRIPT", "post_get_sources_script", "run `SCRIPT` after the sources were fetched"},
 		{"pre-build-script", "RUNNER_PRE_BUILD_SCRIPT", "pre_build_script", "run `SCRIPT` before the job's"},

@@ -92,8 +92,6 @@ type Build struct {
 	// givenUp is closed when the stage returns that did not do so although its end was due; nil as a
 	// rule.
 	givenUp <-chan struct{}
-	// secrets are the values that the log hides.
-	secrets []string
 	// resolved are the job's secrets from elsewhere, as variables.
 	resolved []spec.Variable
 
@@ -103,7 +101,9 @@ type Build struct {
 	// stages are those that ended; the current one began at stageBegan.
 	stages     []StageTime
 	stageBegan time.Time
-	rules      *masking.Rules
+	// secrets are the values that the log hides, rules how.
+	secrets []string
+	rules   *masking.Rules
 }
 
 // Status is where a build is, for metrics and for people.

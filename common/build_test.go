@@ -485,3 +485,27 @@ func TestPlansCarryNoCredentialWhereItCouldBeSeen(t *testing.T) {
 	require.Equal(t, "/builds/grp/app.tmp", m.plans["get_sources"].TmpDir)
 	require.Equal(t, "/cache/grp/app/k/cache.zip", m.plans["restore_cache"].RestoreCaches[0].Keys[0].File)
 }
+
+func TestWhatAScriptNamesIsHiddenInTheRestOfTheJob(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		m, tr := newMachine(), &trace{}
+		m.on["step_script"] = func(_ context.Context, s common.Stage) error {
+			_, err := fmt.Fprint(s.Stdout, "::add-mask::made-up-token\nlogged in with made-up-token\n")
+			return err
+		}
+		m.on["after_script"] = func(_ context.Context, s common.Stage) error {
+			_, err := fmt.Fprint(s.Stderr, "logged out with made-up-token\n")
+			return err
+		}
+		build := newBuildOf(fullJob(), m, tr, func(o *common.BuildOptions) { o.Runner.ProxyExec = &on })
+		require.NoError(t, build.Run(context.Background()).Err)
+		log := tr.String()
+		if on {
+			require.Contains(t, log, "logged in with [MASKED]\n")
+			require.Contains(t, log, "logged out with [MASKED]\n")
+			require.NotContains(t, log, "made-up-token")
+		} else {
+			require.Contains(t, log, "::add-mask::made-up-token\nlogged in with made-up-token\n")
+		}
+	}
+}

@@ -59,8 +59,8 @@ func (b *Build) settings() (Settings, []string) {
 // newLog returns the job log with its pipeline: secrets are masked first, then lines get their
 // timestamps, then they reach the trace.
 func (b *Build) newLog() *joblog.Log {
-	b.secrets = append(b.job.Variables.Masked(), b.options.Job.Token)
-	b.setRules()
+	b.hideAll(append(b.job.Variables.Masked(), b.options.Job.Token))
+	growing := b.options.Runner.ProxyExec != nil && *b.options.Runner.ProxyExec
 	stamped := b.job.Flags.IsOn(featureflags.Timestamps)
 	return joblog.New(joblog.Options{
 		Sections: b.options.Job.Features.TraceSections,
@@ -71,6 +71,9 @@ func (b *Build) newLog() *joblog.Log {
 			if stamped {
 				sink = timestamps.NewWriter(b.options.Trace, s.Number, s.Kind, time.Now)
 			}
+			if growing && s != joblog.Runner {
+				return newGrowingMask(b, sink, s == joblog.ScriptOut || s == joblog.ScriptErr)
+			}
 			return b.currentRules().NewWriter(sink)
 		},
 	})
@@ -78,26 +81,34 @@ func (b *Build) newLog() *joblog.Log {
 
 // maskMore hides the values that masked variables have got meanwhile, besides those that they had.
 func (b *Build) maskMore() {
-	known := len(b.secrets)
-	for _, value := range b.job.Variables.Masked() {
-		if !slices.Contains(b.secrets, value) {
-			b.secrets = append(b.secrets, value)
-		}
-	}
-	if len(b.secrets) == known {
+	b.hide(b.job.Variables.Masked()...)
+}
+
+// hide hides values from the next line of the runner on, and in streams that are opened from now on.
+func (b *Build) hide(values ...string) {
+	if !b.hideAll(values) {
 		return
 	}
-	b.setRules()
 	if err := b.job.Log.Reopen(); err != nil {
 		b.options.Log.WithError(err).Warning("writing the job log failed")
 	}
 }
 
-func (b *Build) setRules() {
-	rules := masking.NewRules(masking.Options{Values: b.secrets, TokenPrefixes: b.tokenPrefixes()})
+// hideAll adds to what streams hide that are opened from now on, and says whether there is something new.
+func (b *Build) hideAll(values []string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rules = rules
+	known := len(b.secrets)
+	for _, value := range values {
+		if !slices.Contains(b.secrets, value) {
+			b.secrets = append(b.secrets, value)
+		}
+	}
+	if len(b.secrets) == known {
+		return false
+	}
+	b.rules = masking.NewRules(masking.Options{Values: b.secrets, TokenPrefixes: b.tokenPrefixes()})
+	return true
 }
 
 func (b *Build) currentRules() *masking.Rules {

@@ -95,7 +95,6 @@ func (r *review) entry(path string, runner *Runner) {
 	r.ignored(path, map[string]bool{
 		"experimental":      runner.Experimental != nil,
 		"referees":          runner.Referees != nil,
-		"proxy_exec":        runner.ProxyExec != nil && *runner.ProxyExec,
 		"step_runner_image": runner.StepRunnerImage != "",
 	})
 	for _, flag := range slices.Sorted(maps.Keys(runner.FeatureFlags)) {

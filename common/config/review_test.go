@@ -124,13 +124,12 @@ func requireEach(t *testing.T, want []string, findings []config.Finding) {
 
 func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
 	file, runner := scaled()
-	on := true
 	file.SentryDSN = "https://sentry.example.com/1"
-	runner.ProxyExec, runner.StepRunnerImage = &on, "steps:latest"
+	runner.StepRunnerImage = "steps:latest"
 	var keys []string
 	for _, f := range file.Findings(config.Vocabulary{}) {
 		require.Contains(t, f.Message, "not honoured")
 		keys = append(keys, f.Key)
 	}
-	require.Equal(t, []string{"sentry_dsn", "runners[0].proxy_exec", "runners[0].step_runner_image"}, keys)
+	require.Equal(t, []string{"sentry_dsn", "runners[0].step_runner_image"}, keys)
 }
