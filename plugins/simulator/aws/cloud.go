@@ -11,23 +11,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"sync"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/machines"
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/supply"
 )
-
-// Machines is what instances are made of.
-type Machines interface {
-	Launch(ctx context.Context) (id string, err error)
-	Terminate(ctx context.Context, id string) error
-	List(ctx context.Context) ([]machines.Machine, error)
-	Authorize(ctx context.Context, id, user, authorizedKey string) error
-}
 
 // Options describe an account with one group.
 type Options struct {
-	Machines Machines
+	Machines supply.Machines
 	// Group is the name of the autoscaling group, with MinSize to MaxSize instances.
 	Group            string
 	MinSize, MaxSize int
@@ -49,18 +41,13 @@ type Options struct {
 
 // Cloud is the account. It is safe for concurrent use.
 type Cloud struct {
+	supply.Supply
 	options Options
 	// Faults go wrong; operations are the names of AWS's actions.
 	Faults faults.List
 
-	mu        sync.Mutex
 	desired   int
 	instances []*instance
-	// stock is how many more instances can be started; negative is any number.
-	stock int
-	// hidden is in how many descriptions a new instance is missing.
-	hidden int
-	calls  map[string]int
 }
 
 // instance is one instance of the group.
@@ -69,7 +56,7 @@ type instance struct {
 	machine string
 	state   string
 	address string
-	hidden  int
+	late    supply.Late
 	// reclaimed: a spot instance that was given notice.
 	reclaimed bool
 }
@@ -85,75 +72,44 @@ const zone = "a"
 
 // New returns an account whose group is empty.
 func New(o Options) *Cloud {
-	return &Cloud{options: o, stock: -1, calls: map[string]int{}}
-}
-
-// Calls is how often an action was asked for.
-func (c *Cloud) Calls(action string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.calls[action]
+	c := &Cloud{options: o}
+	c.Open(o.Machines, c.machineOf)
+	return c
 }
 
 // Desired is the desired capacity.
 func (c *Cloud) Desired() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	return c.desired
-}
-
-// SetStock bounds how many more instances can be started.
-func (c *Cloud) SetStock(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stock = n
-}
-
-// HideNew makes instances that are started from now on appear late: only after so many descriptions.
-func (c *Cloud) HideNew(descriptions int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hidden = descriptions
 }
 
 // Reclaim gives a spot instance notice.
 func (c *Cloud) Reclaim(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	if found := c.find(id); found != nil {
 		found.reclaimed = true
 	}
 }
 
-// Kill ends the machine of an instance, as a failure of the hardware would.
-func (c *Cloud) Kill(ctx context.Context, id string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *Cloud) machineOf(id string) string {
 	if found := c.find(id); found != nil {
-		return c.options.Machines.Terminate(ctx, found.machine)
+		return found.machine
 	}
-	return nil
+	return ""
 }
 
 func (c *Cloud) find(id string) *instance {
-	for _, one := range c.instances {
-		if one.id == id {
-			return one
-		}
-	}
-	return nil
+	return supply.Find(c.instances, func(one *instance) bool { return one.id == id })
 }
 
 // reconcile does what has come due: instances whose machine is gone leave the group, and others are started in
 // their place.
 func (c *Cloud) reconcile(ctx context.Context) error {
-	list, err := c.options.Machines.List(ctx)
+	known, err := c.Machines(ctx)
 	if err != nil {
 		return err
-	}
-	known := map[string]machines.Machine{}
-	for _, machine := range list {
-		known[machine.ID] = machine
 	}
 	left := c.instances[:0]
 	staying := 0
@@ -174,15 +130,12 @@ func (c *Cloud) reconcile(ctx context.Context) error {
 		left = append(left, one)
 	}
 	c.instances = left
-	for ; staying < c.desired && c.stock != 0; staying++ {
-		machine, err := c.options.Machines.Launch(ctx)
+	for ; staying < c.desired && c.InStock(); staying++ {
+		machine, err := c.Launch(ctx)
 		if err != nil {
 			return err
 		}
-		if c.stock > 0 {
-			c.stock--
-		}
-		c.instances = append(c.instances, &instance{id: newID(), machine: machine, state: pending, hidden: c.hidden})
+		c.instances = append(c.instances, &instance{id: newID(), machine: machine, state: pending, late: c.Late()})
 	}
 	return nil
 }

@@ -68,8 +68,7 @@ func (c *Cloud) describeGroups(_ context.Context, asked call) (any, error) {
 		}
 	}
 	for _, one := range c.instances {
-		if one.hidden > 0 {
-			one.hidden--
+		if one.late.Missing(false) {
 			continue
 		}
 		details.Instances = append(details.Instances, groupMember{

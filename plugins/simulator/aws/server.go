@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 // requestLimit bounds a request, in bytes.
@@ -29,16 +30,8 @@ type call struct {
 	document map[string]string
 }
 
-// failure is an answer that is an error.
-type failure struct {
-	status        int
-	code, message string
-}
-
-func (f *failure) Error() string { return f.code + ": " + f.message }
-
 func refuse(code, format string, args ...any) error {
-	return &failure{status: http.StatusBadRequest, code: code, message: fmt.Sprintf(format, args...)}
+	return faults.Refuse(http.StatusBadRequest, code, format, args...)
 }
 
 // ServeHTTP answers all services at one address: which one is meant stands in the signature.
@@ -52,7 +45,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	asked := call{service: signed.service}
 	if err != nil {
 		asked.service = computeService
-		answerFailure(w, asked, &failure{status: http.StatusForbidden, code: "AuthFailure", message: err.Error()})
+		answerFailure(w, asked, faults.Refuse(http.StatusForbidden, "AuthFailure", "%v", err))
 		return
 	}
 	if asked.service == connectService {
@@ -68,7 +61,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	fault, hit := c.Faults.Next(asked.action)
 	if hit && !fault.Lost {
-		answerFailure(w, asked, &failure{status: fault.Status, code: fault.Code, message: fault.Message})
+		answerFailure(w, asked, fault.Refusal())
 		return
 	}
 	answer, err := c.do(r.Context(), asked)
@@ -76,7 +69,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		answerFailure(w, asked, err)
 	case hit:
-		answerFailure(w, asked, &failure{status: http.StatusServiceUnavailable, code: "ServiceUnavailable", message: "the answer was lost"})
+		answerFailure(w, asked, faults.Refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "the answer was lost"))
 	case asked.service == connectService:
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		_ = json.NewEncoder(w).Encode(answer)
@@ -87,9 +80,9 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // do carries a call out.
 func (c *Cloud) do(ctx context.Context, asked call) (any, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls[asked.action]++
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	c.Count(asked.action)
 	if err := c.reconcile(ctx); err != nil {
 		return nil, err
 	}
@@ -121,10 +114,7 @@ func answerXML(w http.ResponseWriter, status int, answer any) {
 
 // answerFailure answers with an error in the form of the service.
 func answerFailure(w http.ResponseWriter, asked call, err error) {
-	f, ok := err.(*failure)
-	if !ok {
-		f = &failure{status: http.StatusInternalServerError, code: "InternalError", message: err.Error()}
-	}
+	f := faults.RefusalOf(err, "InternalError")
 	type fault struct {
 		Code    string `xml:"Code"`
 		Message string `xml:"Message"`
@@ -132,17 +122,17 @@ func answerFailure(w http.ResponseWriter, asked call, err error) {
 	switch asked.service {
 	case connectService:
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-		w.WriteHeader(f.status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"__type": f.code, "message": f.message})
+		w.WriteHeader(f.Status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"__type": f.Code, "message": f.Message})
 	case scalingService:
-		answerXML(w, f.status, struct {
+		answerXML(w, f.Status, struct {
 			XMLName xml.Name `xml:"ErrorResponse"`
 			Error   fault    `xml:"Error"`
-		}{Error: fault{f.code, f.message}})
+		}{Error: fault{f.Code, f.Message}})
 	default:
-		answerXML(w, f.status, struct {
+		answerXML(w, f.Status, struct {
 			XMLName xml.Name `xml:"Response"`
 			Errors  []fault  `xml:"Errors>Error"`
-		}{Errors: []fault{{f.code, f.message}}})
+		}{Errors: []fault{{f.Code, f.Message}}})
 	}
 }

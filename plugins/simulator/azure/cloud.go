@@ -16,27 +16,18 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
-	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/machines"
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/supply"
 )
-
-// Machines is what instances are made of.
-type Machines interface {
-	Launch(ctx context.Context) (id string, err error)
-	Terminate(ctx context.Context, id string) error
-	List(ctx context.Context) ([]machines.Machine, error)
-	Authorize(ctx context.Context, id, user, authorizedKey string) error
-	SetPassword(ctx context.Context, id, user, password string) error
-}
 
 // Options describe a subscription with one scale set.
 type Options struct {
-	Machines Machines
+	Machines supply.Machines
 	// Address is where the cloud is reached, such as "http://127.0.0.1:1234".
 	Address string
 	// SubscriptionID, ResourceGroup and Name are those of the scale set.
@@ -65,22 +56,19 @@ type Options struct {
 
 // Cloud is the subscription. It is safe for concurrent use.
 type Cloud struct {
+	supply.Supply
 	options Options
 	// Faults go wrong; operations are the names of the SDK's methods without Begin, such as Update.
 	Faults faults.List
 
-	mu       sync.Mutex
 	token    string
 	capacity int64
 	version  int
 	made     int
 	vms      []*vm
-	// shortage is the code of the error that new machines fail with; empty: there are enough.
-	shortage string
-	// hidden is in how many lists a new machine is missing.
-	hidden     int
+	// shortage is the code of the error that new machines fail with whatever the stock; empty: the stock decides.
+	shortage   string
 	operations map[string]*operation
-	calls      map[string]int
 }
 
 // vm is one machine of the scale set.
@@ -91,7 +79,7 @@ type vm struct {
 	provisioning, power string
 	address             string
 	failure             string
-	hidden              int
+	late                supply.Late
 }
 
 // operation is a long-running operation: it is over when its machines are as they are to be.
@@ -108,6 +96,9 @@ const (
 
 	running     = "running"
 	deallocated = "deallocated"
+
+	// outOfStock is what Azure says if it has no machine left.
+	outOfStock = "AllocationFailed"
 )
 
 // New returns a subscription whose scale set is empty.
@@ -123,71 +114,51 @@ func New(o Options) *Cloud {
 	}
 	// The SDK keeps tokens for the whole life of a process: clouds with one secret have one token.
 	token := sha256.Sum256([]byte("token " + o.Secret))
-	return &Cloud{options: o, token: hex.EncodeToString(token[:]), operations: map[string]*operation{}, calls: map[string]int{}}
-}
-
-// Calls is how often an operation was asked for.
-func (c *Cloud) Calls(operation string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.calls[operation]
+	c := &Cloud{options: o, token: hex.EncodeToString(token[:]), operations: map[string]*operation{}}
+	c.Open(o.Machines, c.machineOf)
+	return c
 }
 
 // Capacity is that of the scale set.
 func (c *Cloud) Capacity() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	return int(c.capacity)
 }
 
 // SetShortage has new machines fail, with a code such as AllocationFailed, until it is empty again.
 func (c *Cloud) SetShortage(code string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	c.shortage = code
-}
-
-// HideNew makes machines that are made from now on appear late: only after so many lists.
-func (c *Cloud) HideNew(lists int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hidden = lists
 }
 
 // Evict stops a machine and keeps it, as Azure does with a spot machine that it wants back.
 func (c *Cloud) Evict(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	if found := c.find(id); found != nil {
 		found.power = deallocated
 	}
 }
 
-// Kill ends the machine of an instance, as a failure of the hardware would.
-func (c *Cloud) Kill(ctx context.Context, id string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if found := c.find(id); found != nil {
-		return c.options.Machines.Terminate(ctx, found.machine)
-	}
-	return nil
-}
-
 // Resize sets the capacity, as somebody else would.
 func (c *Cloud) Resize(ctx context.Context, capacity int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	_, err := c.resize(ctx, int64(capacity))
 	return err
 }
 
-func (c *Cloud) find(id string) *vm {
-	for _, one := range c.vms {
-		if c.id(one) == id {
-			return one
-		}
+func (c *Cloud) machineOf(id string) string {
+	if found := c.find(id); found != nil {
+		return found.machine
 	}
-	return nil
+	return ""
+}
+
+func (c *Cloud) find(id string) *vm {
+	return supply.Find(c.vms, func(one *vm) bool { return c.id(one) == id })
 }
 
 // id is what the SDK is told: the number of a uniform machine, the name of a flexible one.
@@ -208,13 +179,9 @@ func (c *Cloud) name(v *vm) string {
 // reconcile does what has come due: machines that booted run and let the administrator in, and those that are
 // gone leave the scale set.
 func (c *Cloud) reconcile(ctx context.Context) error {
-	list, err := c.options.Machines.List(ctx)
+	known, err := c.Machines(ctx)
 	if err != nil {
 		return err
-	}
-	known := map[string]machines.Machine{}
-	for _, machine := range list {
-		known[machine.ID] = machine
 	}
 	left := c.vms[:0]
 	for _, one := range c.vms {
@@ -260,12 +227,12 @@ func (c *Cloud) welcome(ctx context.Context, v *vm) error {
 func (c *Cloud) resize(ctx context.Context, capacity int64) (*operation, error) {
 	op := &operation{}
 	for ; c.capacity < capacity; c.capacity++ {
-		one := &vm{number: c.made, provisioning: creating, hidden: c.hidden}
+		one := &vm{number: c.made, provisioning: creating, late: c.Late()}
 		c.made++
-		if c.shortage != "" {
-			one.provisioning, one.failure = failed, c.shortage
+		if code := c.lacking(); code != "" {
+			one.provisioning, one.failure = failed, code
 		} else {
-			machine, err := c.options.Machines.Launch(ctx)
+			machine, err := c.Launch(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -283,6 +250,14 @@ func (c *Cloud) resize(ctx context.Context, capacity int64) (*operation, error) 
 	}
 	c.version++
 	return op, nil
+}
+
+// lacking is the code of the error that a new machine fails with; empty: there is one.
+func (c *Cloud) lacking() string {
+	if c.shortage == "" && !c.InStock() {
+		return outOfStock
+	}
+	return c.shortage
 }
 
 func (c *Cloud) remove(ctx context.Context, one *vm) error {

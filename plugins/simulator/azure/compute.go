@@ -9,6 +9,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 const skipParameter = "$skiptoken"
@@ -18,17 +20,17 @@ func (c *Cloud) getSet(context.Context, request) (answer, error) { return ok(c.m
 // updateSet takes a new capacity, which is all that can be changed.
 func (c *Cloud) updateSet(ctx context.Context, r request) (answer, error) {
 	if match := r.Header.Get("If-Match"); match != "" && match != c.etag() {
-		return answer{}, refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The etag '%s' does not match '%s'.", match, c.etag())
+		return answer{}, faults.Refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The etag '%s' does not match '%s'.", match, c.etag())
 	}
 	var update armcompute.VirtualMachineScaleSetUpdate
 	if err := json.Unmarshal(r.body, &update); err != nil {
-		return answer{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err)
+		return answer{}, faults.Refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err)
 	}
 	if update.SKU == nil || update.SKU.Capacity == nil || *update.SKU.Capacity < 0 {
-		return answer{}, refuse(http.StatusBadRequest, "InvalidParameter", "only the capacity can be changed here")
+		return answer{}, faults.Refuse(http.StatusBadRequest, "InvalidParameter", "only the capacity can be changed here")
 	}
 	if *update.SKU.Capacity > int64(c.options.MaxSize) {
-		return answer{}, refuse(http.StatusConflict, "OperationNotAllowed",
+		return answer{}, faults.Refuse(http.StatusConflict, "OperationNotAllowed",
 			"Operation could not be completed as it results in exceeding approved Total Regional Cores quota.")
 	}
 	op, err := c.resize(ctx, *update.SKU.Capacity)
@@ -44,13 +46,13 @@ func (c *Cloud) updateSet(ctx context.Context, r request) (answer, error) {
 func (c *Cloud) deleteInstances(ctx context.Context, r request) (answer, error) {
 	var ids armcompute.VirtualMachineScaleSetVMInstanceRequiredIDs
 	if err := json.Unmarshal(r.body, &ids); err != nil {
-		return answer{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err)
+		return answer{}, faults.Refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err)
 	}
 	op := &operation{deletion: true}
 	for _, id := range ids.InstanceIDs {
 		found := c.find(*id)
 		if found == nil || found.provisioning == deleting {
-			return answer{}, refuse(http.StatusBadRequest, "InvalidParameter",
+			return answer{}, faults.Refuse(http.StatusBadRequest, "InvalidParameter",
 				"The provided instanceId %s is not an active Virtual Machine Scale Set VM instanceId.", *id)
 		}
 		op.vms = append(op.vms, found)
@@ -106,10 +108,7 @@ func (c *Cloud) page(r request) (vms []*vm, next *string) {
 	skip, _ := strconv.Atoi(query.Get(skipParameter))
 	var visible []*vm
 	for _, one := range c.vms {
-		if one.hidden > 0 {
-			if skip == 0 {
-				one.hidden--
-			}
+		if one.late.Missing(skip > 0) {
 			continue
 		}
 		visible = append(visible, one)
@@ -125,7 +124,7 @@ func (c *Cloud) page(r request) (vms []*vm, next *string) {
 
 func (c *Cloud) listUniform(_ context.Context, r request) (answer, error) {
 	if c.options.Flexible {
-		return answer{}, refuse(http.StatusBadRequest, "BadRequest", "the machines of a flexible scale set are listed as machines")
+		return answer{}, faults.Refuse(http.StatusBadRequest, "BadRequest", "the machines of a flexible scale set are listed as machines")
 	}
 	vms, next := c.page(r)
 	list := armcompute.VirtualMachineScaleSetVMListResult{Value: []*armcompute.VirtualMachineScaleSetVM{}, NextLink: next}

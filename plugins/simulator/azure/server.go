@@ -3,12 +3,13 @@ package azure
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 const (
@@ -20,20 +21,8 @@ const (
 	identityID = "X-IDENTITY-HEADER"
 )
 
-// failure is an answer that is an error.
-type failure struct {
-	status        int
-	code, message string
-}
-
-func (f *failure) Error() string { return f.code + ": " + f.message }
-
-func refuse(status int, code, format string, args ...any) error {
-	return &failure{status: status, code: code, message: fmt.Sprintf(format, args...)}
-}
-
 func notFound(what, name string) error {
-	return refuse(http.StatusNotFound, "ResourceNotFound", "The %s '%s' was not found.", what, name)
+	return faults.Refuse(http.StatusNotFound, "ResourceNotFound", "The %s '%s' was not found.", what, name)
 }
 
 // answer is what a call returns.
@@ -93,7 +82,7 @@ func (c *Cloud) Handler() http.Handler {
 		mux.HandleFunc(one.pattern, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, one) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		write(w, answer{}, refuse(http.StatusNotFound, "InvalidResourceType", "there is no %s %s here", r.Method, r.URL.Path))
+		write(w, answer{}, faults.Refuse(http.StatusNotFound, "InvalidResourceType", "there is no %s %s here", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Names of providers are in either case, by the SDK too.
@@ -113,9 +102,9 @@ func (c *Cloud) giveToken(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error": "invalid_resource"}`, http.StatusBadRequest)
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls["Token"]++
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	c.Count("Token")
 	write(w, answer{status: http.StatusOK, body: map[string]string{
 		"access_token": c.token, "resource": resource, "token_type": "Bearer",
 		"expires_on": strconv.FormatInt(time.Now().Add(tokenLife).Unix(), 10),
@@ -124,29 +113,29 @@ func (c *Cloud) giveToken(w http.ResponseWriter, r *http.Request) {
 
 // serve checks the token, lets faults happen, and carries a call out.
 func (c *Cloud) serve(w http.ResponseWriter, r *http.Request, asked route) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	if r.Header.Get("Authorization") != "Bearer "+c.token {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		write(w, answer{}, refuse(http.StatusUnauthorized, "AuthenticationFailed", "Authentication failed."))
+		write(w, answer{}, faults.Refuse(http.StatusUnauthorized, "AuthenticationFailed", "Authentication failed."))
 		return
 	}
 	if r.URL.Query().Get("api-version") == "" {
-		write(w, answer{}, refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter is required."))
+		write(w, answer{}, faults.Refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter is required."))
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestLimit))
 	if err != nil {
-		write(w, answer{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err))
+		write(w, answer{}, faults.Refuse(http.StatusBadRequest, "InvalidRequestContent", "%v", err))
 		return
 	}
-	c.calls[asked.operation]++
+	c.Count(asked.operation)
 	fault, hit := c.Faults.Next(asked.operation)
 	if hit && !fault.Lost {
 		if fault.Status == http.StatusTooManyRequests {
 			w.Header().Set("Retry-After", strconv.Itoa(c.options.RetryAfter))
 		}
-		write(w, answer{}, &failure{status: fault.Status, code: fault.Code, message: fault.Message})
+		write(w, answer{}, fault.Refusal())
 		return
 	}
 	result, err := c.do(r.Context(), asked, request{Request: r, body: body})
@@ -160,10 +149,10 @@ func (c *Cloud) serve(w http.ResponseWriter, r *http.Request, asked route) {
 func (c *Cloud) do(ctx context.Context, asked route, r request) (answer, error) {
 	o := c.options
 	if r.PathValue("subscription") != o.SubscriptionID {
-		return answer{}, refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", r.PathValue("subscription"))
+		return answer{}, faults.Refuse(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", r.PathValue("subscription"))
 	}
 	if group := r.PathValue("group"); group != "" && !strings.EqualFold(group, o.ResourceGroup) {
-		return answer{}, refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", group)
+		return answer{}, faults.Refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", group)
 	}
 	if set := r.PathValue("set"); set != "" && !strings.EqualFold(set, o.Name) {
 		return answer{}, notFound("Resource", "Microsoft.Compute/virtualMachineScaleSets/"+set)
@@ -176,11 +165,8 @@ func (c *Cloud) do(ctx context.Context, asked route, r request) (answer, error) 
 
 func write(w http.ResponseWriter, a answer, err error) {
 	if err != nil {
-		f, known := err.(*failure)
-		if !known {
-			f = &failure{status: http.StatusInternalServerError, code: "InternalServerError", message: err.Error()}
-		}
-		a = answer{status: f.status, body: errorBody(f.code, f.message)}
+		f := faults.RefusalOf(err, "InternalServerError")
+		a = answer{status: f.Status, body: errorBody(f.Code, f.Message)}
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	for name, value := range a.header {

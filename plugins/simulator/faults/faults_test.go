@@ -1,13 +1,18 @@
 package faults
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestFaultsHitTheCallsTheyAreMeantFor(t *testing.T) {
 	var l List
@@ -37,4 +42,22 @@ func TestFaultsComeByHTTP(t *testing.T) {
 	hit, ok := l.Next("Create")
 	require.True(t, ok)
 	require.Equal(t, Fault{Operation: "Create", Times: 1, Status: 503, Lost: true}, hit)
+}
+
+func TestErrorsAreAnsweredAsTheRefusalsThatTheyAre(t *testing.T) {
+	refused := Refuse(http.StatusConflict, "Busy", "%d are busy", 2)
+	require.EqualError(t, refused, "Busy: 2 are busy")
+	for name, c := range map[string]struct {
+		err  error
+		want Refusal
+	}{
+		"a refusal":         {refused, Refusal{http.StatusConflict, "Busy", "2 are busy"}},
+		"a wrapped refusal": {fmt.Errorf("deleting: %w", refused), Refusal{http.StatusConflict, "Busy", "2 are busy"}},
+		"a fault":           {Fault{Status: 429, Code: "Slow", Message: "down"}.Refusal(), Refusal{429, "Slow", "down"}},
+		"anything else":     {errors.New("no engine"), Refusal{http.StatusInternalServerError, "Internal", "no engine"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, *RefusalOf(c.err, "Internal"))
+		})
+	}
 }

@@ -52,10 +52,10 @@ func (c *Cloud) giveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token := rand.Text()
-	c.mu.Lock()
+	c.Mu.Lock()
 	c.tokens[token] = true
-	c.calls["token"]++
-	c.mu.Unlock()
+	c.Count("token")
+	c.Mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600})
 }
@@ -101,8 +101,8 @@ func (c *Cloud) checkAssertion(text string) error {
 // allowed says whether a request carries a token that was given out, or an assertion in its place.
 func (c *Cloud) allowed(r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	c.mu.Lock()
+	c.Mu.Lock()
 	given := c.tokens[token]
-	c.mu.Unlock()
+	c.Mu.Unlock()
 	return ok && (given || c.checkAssertion(token) == nil)
 }

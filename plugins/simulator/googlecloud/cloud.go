@@ -13,25 +13,17 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
-	"sync"
 
 	"google.golang.org/api/compute/v1"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/machines"
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/supply"
 )
-
-// Machines is what instances are made of.
-type Machines interface {
-	Launch(ctx context.Context) (id string, err error)
-	Terminate(ctx context.Context, id string) error
-	List(ctx context.Context) ([]machines.Machine, error)
-	Authorize(ctx context.Context, id, user, authorizedKey string) error
-}
 
 // Options describe a project with one group.
 type Options struct {
-	Machines Machines
+	Machines supply.Machines
 	Project  string
 	// Location is the group's zone or region.
 	Location string
@@ -50,22 +42,19 @@ type Options struct {
 
 // Cloud is the project. It is safe for concurrent use.
 type Cloud struct {
+	supply.Supply
 	options Options
 	key     *rsa.PrivateKey
 	// Faults go wrong; operations are the last part of the method's name in the API, such as "createInstances".
 	Faults faults.List
 
-	mu        sync.Mutex
 	instances []*instance
 	// requests are those of creations that were carried out.
 	requests map[string]bool
 	// tokens are the access tokens that were given out.
 	tokens map[string]bool
-	stock  int
-	hidden int
 	// meddle is how often somebody else changes the metadata before a change of ours.
 	meddle int
-	calls  map[string]int
 	// launched is how many machines there were.
 	launched uint64
 }
@@ -79,7 +68,7 @@ type instance struct {
 	// action is what the group does with it, status the state of its machine.
 	action, status string
 	address        string
-	hidden         int
+	late           supply.Late
 	generation     int
 	metadata       []*compute.MetadataItems
 	// known are the keys that were handed to the machine.
@@ -96,76 +85,40 @@ func New(o Options) (*Cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the key of the service account: %w", err)
 	}
-	return &Cloud{
-		options: o, key: key, stock: -1, requests: map[string]bool{}, tokens: map[string]bool{}, calls: map[string]int{},
-	}, nil
-}
-
-// Calls is how often a method was asked for.
-func (c *Cloud) Calls(method string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.calls[method]
-}
-
-// SetStock bounds how many more instances can be started; negative is any number.
-func (c *Cloud) SetStock(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stock = n
-}
-
-// HideNew makes instances that are created from now on appear late: only after so many lists.
-func (c *Cloud) HideNew(lists int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hidden = lists
+	c := &Cloud{options: o, key: key, requests: map[string]bool{}, tokens: map[string]bool{}}
+	c.Open(o.Machines, c.machineOf)
+	return c, nil
 }
 
 // Meddle changes the metadata of instances before each of the next changes.
 func (c *Cloud) Meddle(times int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	c.meddle = times
 }
 
-// Kill ends the machine of an instance, as a failure of the hardware would.
-func (c *Cloud) Kill(ctx context.Context, name string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *Cloud) machineOf(name string) string {
 	if found := c.find(name); found != nil {
-		return c.options.Machines.Terminate(ctx, found.machine)
+		return found.machine
 	}
-	return nil
+	return ""
 }
 
 func (c *Cloud) find(name string) *instance {
-	for _, one := range c.instances {
-		if one.name == name {
-			return one
-		}
-	}
-	return nil
+	return supply.Find(c.instances, func(one *instance) bool { return one.name == name })
 }
 
 // reconcile does what has come due.
 func (c *Cloud) reconcile(ctx context.Context) error {
-	list, err := c.options.Machines.List(ctx)
+	known, err := c.Machines(ctx)
 	if err != nil {
 		return err
 	}
-	known := map[string]machines.Machine{}
-	for _, machine := range list {
-		known[machine.ID] = machine
-	}
 	left := c.instances[:0]
 	for _, one := range c.instances {
-		if one.machine == "" && one.action == "CREATING" && c.stock != 0 {
-			if one.machine, err = c.options.Machines.Launch(ctx); err != nil {
+		if one.machine == "" && one.action == "CREATING" && c.InStock() {
+			if one.machine, err = c.Launch(ctx); err != nil {
 				return err
-			}
-			if c.stock > 0 {
-				c.stock--
 			}
 			c.launched++
 			one.number, one.fault = c.launched, ""

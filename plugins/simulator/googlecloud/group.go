@@ -2,7 +2,6 @@ package googlecloud
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"path"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"google.golang.org/api/compute/v1"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 // batchLimit is how many instances one request may name.
@@ -62,8 +63,7 @@ func (c *Cloud) listManaged(query url.Values) (any, error) {
 			break
 		}
 		one := c.instances[i]
-		if one.hidden > 0 {
-			one.hidden--
+		if one.late.Missing(false) {
 			continue
 		}
 		managed := &compute.ManagedInstance{
@@ -80,24 +80,32 @@ func (c *Cloud) listManaged(query url.Values) (any, error) {
 	return answer, nil
 }
 
+// checkBatch refuses a request that names too many instances.
+func checkBatch(instances int) error {
+	if instances > batchLimit {
+		return faults.Refuse(http.StatusBadRequest, "invalid", "more than %d instances in one request", batchLimit)
+	}
+	return nil
+}
+
 func (c *Cloud) createInstances(requestID string, body []byte) (any, error) {
 	if requestID != "" && c.requests[requestID] {
 		return done("create"), nil
 	}
 	var asked compute.InstanceGroupManagersCreateInstancesRequest
-	if err := json.Unmarshal(body, &asked); err != nil {
-		return nil, refuse(http.StatusBadRequest, "badRequest", "%v", err)
+	if err := decode(body, &asked); err != nil {
+		return nil, err
 	}
-	if len(asked.Instances) > batchLimit {
-		return nil, refuse(http.StatusBadRequest, "invalid", "more than %d instances in one request", batchLimit)
+	if err := checkBatch(len(asked.Instances)); err != nil {
+		return nil, err
 	}
 	for _, one := range asked.Instances {
 		if c.find(one.Name) != nil {
-			return nil, refuse(http.StatusBadRequest, "invalid", "instance %s exists", one.Name)
+			return nil, faults.Refuse(http.StatusBadRequest, "invalid", "instance %s exists", one.Name)
 		}
 	}
 	for _, one := range asked.Instances {
-		c.instances = append(c.instances, &instance{name: one.Name, action: "CREATING", hidden: c.hidden})
+		c.instances = append(c.instances, &instance{name: one.Name, action: "CREATING", late: c.Late()})
 	}
 	c.requests[requestID] = true
 	return done("create"), nil
@@ -105,11 +113,11 @@ func (c *Cloud) createInstances(requestID string, body []byte) (any, error) {
 
 func (c *Cloud) deleteInstances(ctx context.Context, body []byte) (any, error) {
 	var asked compute.InstanceGroupManagersDeleteInstancesRequest
-	if err := json.Unmarshal(body, &asked); err != nil {
-		return nil, refuse(http.StatusBadRequest, "badRequest", "%v", err)
+	if err := decode(body, &asked); err != nil {
+		return nil, err
 	}
-	if len(asked.Instances) > batchLimit {
-		return nil, refuse(http.StatusBadRequest, "invalid", "more than %d instances in one request", batchLimit)
+	if err := checkBatch(len(asked.Instances)); err != nil {
+		return nil, err
 	}
 	for _, link := range asked.Instances {
 		found := c.find(path.Base(link))
@@ -117,7 +125,7 @@ func (c *Cloud) deleteInstances(ctx context.Context, body []byte) (any, error) {
 			if asked.SkipInstancesOnValidationError {
 				continue
 			}
-			return nil, refuse(http.StatusBadRequest, "invalid", "instance %s is not a member of the group", link)
+			return nil, faults.Refuse(http.StatusBadRequest, "invalid", "instance %s is not a member of the group", link)
 		}
 		found.action = "DELETING"
 		if found.machine == "" {

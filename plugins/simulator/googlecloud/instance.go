@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"google.golang.org/api/compute/v1"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 // WindowsPassword is the password that the agent of Windows makes here.
@@ -21,7 +23,7 @@ const WindowsPassword = "p4ss;word"
 func (c *Cloud) getInstance(name string) (any, error) {
 	found := c.find(name)
 	if found == nil || found.status == "" {
-		return nil, refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
+		return nil, faults.Refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
 	}
 	license := "https://www.googleapis.com/compute/v1/projects/debian-cloud/global/licenses/debian-12"
 	if c.options.Windows {
@@ -41,11 +43,11 @@ func (c *Cloud) getInstance(name string) (any, error) {
 func (c *Cloud) setMetadata(ctx context.Context, name string, body []byte) (any, error) {
 	found := c.find(name)
 	if found == nil || found.status != "RUNNING" {
-		return nil, refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
+		return nil, faults.Refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
 	}
 	var asked compute.Metadata
-	if err := json.Unmarshal(body, &asked); err != nil {
-		return nil, refuse(http.StatusBadRequest, "badRequest", "%v", err)
+	if err := decode(body, &asked); err != nil {
+		return nil, err
 	}
 	if c.meddle > 0 {
 		c.meddle--
@@ -54,7 +56,7 @@ func (c *Cloud) setMetadata(ctx context.Context, name string, body []byte) (any,
 		found.metadata = append(found.metadata, &compute.MetadataItems{Key: "other-" + value, Value: &value})
 	}
 	if asked.Fingerprint != strconv.Itoa(found.generation) {
-		return nil, refuse(http.StatusPreconditionFailed, "conditionNotMet", "supplied fingerprint does not match current metadata fingerprint")
+		return nil, faults.Refuse(http.StatusPreconditionFailed, "conditionNotMet", "supplied fingerprint does not match current metadata fingerprint")
 	}
 	found.generation++
 	found.metadata = asked.Items
@@ -98,15 +100,15 @@ func (c *Cloud) letIn(ctx context.Context, found *instance, keys string) error {
 func makePassword(found *instance, text string) error {
 	var asked struct{ UserName, Modulus, Exponent string }
 	if err := json.Unmarshal([]byte(text), &asked); err != nil {
-		return refuse(http.StatusBadRequest, "badRequest", "%v", err)
+		return faults.Refuse(http.StatusBadRequest, "badRequest", "%v", err)
 	}
 	modulus, err := base64.StdEncoding.DecodeString(asked.Modulus)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "badRequest", "%v", err)
+		return faults.Refuse(http.StatusBadRequest, "badRequest", "%v", err)
 	}
 	exponent, err := base64.StdEncoding.DecodeString(asked.Exponent)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "badRequest", "%v", err)
+		return faults.Refuse(http.StatusBadRequest, "badRequest", "%v", err)
 	}
 	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(new(big.Int).SetBytes(exponent).Int64())}
 	encrypted, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(WindowsPassword), nil)
@@ -127,7 +129,7 @@ func makePassword(found *instance, text string) error {
 func (c *Cloud) serialPort(name, start string) (any, error) {
 	found := c.find(name)
 	if found == nil {
-		return nil, refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
+		return nil, faults.Refuse(http.StatusNotFound, "notFound", "the resource 'instances/%s' was not found", name)
 	}
 	from, _ := strconv.Atoi(start)
 	from = min(max(from, 0), len(found.serial))

@@ -3,26 +3,15 @@ package googlecloud
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
 )
 
 // requestLimit bounds a request, in bytes.
 const requestLimit = 1 << 20
-
-// failure is an answer that is an error.
-type failure struct {
-	status          int
-	reason, message string
-}
-
-func (f *failure) Error() string { return f.reason + ": " + f.message }
-
-func refuse(status int, reason, format string, args ...any) error {
-	return &failure{status, reason, fmt.Sprintf(format, args...)}
-}
 
 // ServeHTTP answers the Compute Engine API and gives tokens out.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -31,12 +20,12 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !c.allowed(r) {
-		answerFailure(w, refuse(http.StatusUnauthorized, "authError", "invalid credentials"))
+		answerFailure(w, faults.Refuse(http.StatusUnauthorized, "authError", "invalid credentials"))
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestLimit))
 	if err != nil {
-		answerFailure(w, refuse(http.StatusBadRequest, "badRequest", "%v", err))
+		answerFailure(w, faults.Refuse(http.StatusBadRequest, "badRequest", "%v", err))
 		return
 	}
 	method, do, err := c.route(r, body)
@@ -46,7 +35,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	fault, hit := c.Faults.Next(method)
 	if hit && !fault.Lost {
-		answerFailure(w, &failure{fault.Status, fault.Code, fault.Message})
+		answerFailure(w, fault.Refusal())
 		return
 	}
 	answer, err := c.do(r.Context(), method, do)
@@ -54,7 +43,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		answerFailure(w, err)
 	case hit:
-		answerFailure(w, refuse(http.StatusServiceUnavailable, "backendError", "the answer was lost"))
+		answerFailure(w, faults.Refuse(http.StatusServiceUnavailable, "backendError", "the answer was lost"))
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(answer)
@@ -67,7 +56,7 @@ type action func(ctx context.Context) (any, error)
 // route finds out what a request asks for: /projects/<project>/<zones or regions>/<location>/<collection>/<name>
 // and maybe a verb, or an operation's wait.
 func (c *Cloud) route(r *http.Request, body []byte) (string, action, error) {
-	missing := refuse(http.StatusNotFound, "notFound", "the resource %s was not found", r.URL.Path)
+	missing := faults.Refuse(http.StatusNotFound, "notFound", "the resource %s was not found", r.URL.Path)
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if len(parts) < 6 || parts[0] != "projects" || parts[1] != c.options.Project {
 		return "", nil, missing
@@ -108,11 +97,19 @@ func (c *Cloud) route(r *http.Request, body []byte) (string, action, error) {
 	return "", nil, missing
 }
 
+// decode reads the document that came with a request.
+func decode(body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return faults.Refuse(http.StatusBadRequest, "badRequest", "%v", err)
+	}
+	return nil
+}
+
 // do carries a request out.
 func (c *Cloud) do(ctx context.Context, method string, act action) (any, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls[method]++
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	c.Count(method)
 	if err := c.reconcile(ctx); err != nil {
 		return nil, err
 	}
@@ -120,14 +117,11 @@ func (c *Cloud) do(ctx context.Context, method string, act action) (any, error) 
 }
 
 func answerFailure(w http.ResponseWriter, err error) {
-	f, ok := err.(*failure)
-	if !ok {
-		f = &failure{http.StatusInternalServerError, "backendError", err.Error()}
-	}
+	f := faults.RefusalOf(err, "backendError")
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(f.status)
+	w.WriteHeader(f.Status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
-		"code": f.status, "message": f.message,
-		"errors": []map[string]string{{"domain": "global", "reason": f.reason, "message": f.message}},
+		"code": f.Status, "message": f.Message,
+		"errors": []map[string]string{{"domain": "global", "reason": f.Code, "message": f.Message}},
 	}})
 }
