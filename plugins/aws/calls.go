@@ -18,6 +18,19 @@ type compute struct {
 	password     func(context.Context, *ec2.GetPasswordDataInput, ...func(*ec2.Options)) (*ec2.GetPasswordDataOutput, error)
 }
 
+// pages asks for one page after the other, until there is no next one. The SDK's own paginators would hold the
+// client.
+func pages(ask func(token *string) (next *string, err error)) error {
+	var token *string
+	for {
+		next, err := ask(token)
+		if err != nil || aws.ToString(next) == "" {
+			return err
+		}
+		token = next
+	}
+}
+
 func newCompute(loaded aws.Config) compute {
 	client := ec2.NewFromConfig(loaded)
 	return compute{

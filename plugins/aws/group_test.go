@@ -301,6 +301,40 @@ func TestSettingsThatHurtAreNamedWithTheirRemedy(t *testing.T) {
 	}
 }
 
+func TestWhatAWSTellsPageByPageIsReadToTheEnd(t *testing.T) {
+	a := open(t, aws.Options{
+		PageSize: 2, Spot: true, Policies: []string{"cpu", "memory", "network", "night", "weekend"},
+		InstanceTypes: []string{"m5.large", "m5.xlarge", "arm.large"},
+	}, provider.Settings{})
+	require.Contains(t, a.log.String(), `policies="cpu, memory, network, night, weekend"`)
+	require.Equal(t, 3, a.cloud.Calls("DescribePolicies"))
+	require.Contains(t, a.log.String(), "use a group for each", "only the last page has arm64")
+	require.Equal(t, 2, a.cloud.Calls("DescribeInstanceTypes"))
+
+	ids := a.grow(6)
+	for _, id := range ids[1:] {
+		a.cloud.Reclaim(id)
+	}
+	before := a.cloud.Calls("DescribeSpotInstanceRequests")
+	states := a.list()
+	require.Equal(t, before+3, a.cloud.Calls("DescribeSpotInstanceRequests"))
+	require.Equal(t, provider.StateRunning, states[ids[0]])
+	for _, id := range ids[1:] {
+		require.Equal(t, provider.StateDeleting, states[id])
+	}
+}
+
+func TestPoliciesThatWereFoundAreNamedThoughTheNextPageFails(t *testing.T) {
+	options := aws.Options{PageSize: 1, Policies: []string{"cpu", "memory"}}
+	a := open(t, options, provider.Settings{})
+	a.cloud.Faults.Add(faults.Fault{Operation: "DescribePolicies", Skip: 1, Status: http.StatusForbidden, Code: "AccessDenied", Message: "no"})
+	a.log.Reset()
+	_, err := a.Init(t.Context(), hclog.New(&hclog.LoggerOptions{Output: a.log}), provider.Settings{})
+	require.NoError(t, err)
+	require.Contains(t, a.log.String(), "allow autoscaling:DescribePolicies")
+	require.Contains(t, a.log.String(), "policies=cpu")
+}
+
 func TestBadConfigurationsAreNamed(t *testing.T) {
 	cloud := aws.New(aws.Options{Machines: &machines.Memory{}, Group: "another", Region: "eu-west-1", AccessKey: "AKIDEXAMPLE", SecretKey: secret})
 	server := httptest.NewServer(cloud)

@@ -58,16 +58,24 @@ func groupFindings(group types.AutoScalingGroup) []string {
 
 // policies finds scaling policies, which change the desired capacity behind the runner's back.
 func (i *inspection) policies(ctx context.Context) {
-	answer, err := i.scaling.DescribePolicies(ctx, &autoscaling.DescribePoliciesInput{AutoScalingGroupName: i.group.AutoScalingGroupName})
-	if err != nil {
-		i.log.Info("cannot look for scaling policies: allow autoscaling:DescribePolicies to be warned of them", "err", err)
-		return
-	}
+	request := &autoscaling.DescribePoliciesInput{AutoScalingGroupName: i.group.AutoScalingGroupName}
 	var names []string
-	for _, policy := range answer.ScalingPolicies {
-		if policy.Enabled == nil || *policy.Enabled {
-			names = append(names, aws.ToString(policy.PolicyName))
+	err := pages(func(token *string) (*string, error) {
+		request.NextToken = token
+		page, err := i.scaling.DescribePolicies(ctx, request)
+		if err != nil {
+			return nil, err
 		}
+		for _, policy := range page.ScalingPolicies {
+			if policy.Enabled == nil || *policy.Enabled {
+				names = append(names, aws.ToString(policy.PolicyName))
+			}
+		}
+		return page.NextToken, nil
+	})
+	if err != nil {
+		// What was found before still hurts.
+		i.log.Info("cannot look for scaling policies: allow autoscaling:DescribePolicies to be warned of them", "err", err)
 	}
 	if len(names) > 0 {
 		i.log.Warn("scaling policies change the size of the autoscaling group against the runner's decisions: remove them", "policies", strings.Join(names, ", "))
@@ -90,17 +98,24 @@ func (i *inspection) architectures(ctx context.Context) {
 	if len(names) < 2 {
 		return
 	}
-	answer, err := i.compute.types(ctx, &ec2.DescribeInstanceTypesInput{InstanceTypes: names})
+	request := &ec2.DescribeInstanceTypesInput{InstanceTypes: names}
+	found := map[string]bool{}
+	err := pages(func(token *string) (*string, error) {
+		request.NextToken = token
+		page, err := i.compute.types(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range page.InstanceTypes {
+			if one.ProcessorInfo != nil && len(one.ProcessorInfo.SupportedArchitectures) > 0 {
+				arm := slices.Contains(one.ProcessorInfo.SupportedArchitectures, ec2types.ArchitectureTypeArm64)
+				found[map[bool]string{true: "arm64", false: "amd64"}[arm]] = true
+			}
+		}
+		return page.NextToken, nil
+	})
 	if err != nil {
 		i.log.Info("cannot look at the processors of the instance types: allow ec2:DescribeInstanceTypes to be warned of mixed ones", "err", err)
-		return
-	}
-	found := map[string]bool{}
-	for _, one := range answer.InstanceTypes {
-		if one.ProcessorInfo != nil && len(one.ProcessorInfo.SupportedArchitectures) > 0 {
-			arm := slices.Contains(one.ProcessorInfo.SupportedArchitectures, ec2types.ArchitectureTypeArm64)
-			found[map[bool]string{true: "arm64", false: "amd64"}[arm]] = true
-		}
 	}
 	if len(found) > 1 {
 		i.log.Warn("the autoscaling group mixes instance types with arm64 and amd64 processors: a job cannot know which it gets; use a group for each")

@@ -34,21 +34,24 @@ func (g *InstanceGroup) reclaimed(ctx context.Context) (map[string]bool, error) 
 	request := &ec2.DescribeSpotInstanceRequestsInput{
 		Filters: []ec2types.Filter{{Name: aws.String("status-code"), Values: reclaimCodes}},
 	}
-	for {
+	err := pages(func(token *string) (*string, error) {
+		request.NextToken = token
 		page, err := g.compute.spotRequests(ctx, request)
-		if isCode(err, "UnauthorizedOperation") {
-			g.spotRefused = true
-			g.log.Warn("interruption notices of spot instances cannot be read: allow ec2:DescribeSpotInstanceRequests; jobs may be sent to instances that are about to go", "err", err)
-			return nil, nil
-		}
 		if err != nil {
-			return nil, fmt.Errorf("asking for interruption notices of spot instances: %w", err)
+			return nil, err
 		}
 		for _, one := range page.SpotInstanceRequests {
 			found[aws.ToString(one.InstanceId)] = true
 		}
-		if request.NextToken = page.NextToken; aws.ToString(request.NextToken) == "" {
-			return found, nil
-		}
+		return page.NextToken, nil
+	})
+	if isCode(err, "UnauthorizedOperation") {
+		g.spotRefused = true
+		g.log.Warn("interruption notices of spot instances cannot be read: allow ec2:DescribeSpotInstanceRequests; jobs may be sent to instances that are about to go", "err", err)
+		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for interruption notices of spot instances: %w", err)
+	}
+	return found, nil
 }

@@ -35,6 +35,8 @@ type Options struct {
 	Policies, SuspendedProcesses []string
 	// InstanceTypes are those that the group may choose from; names that begin with "arm." have arm64.
 	InstanceTypes []string
+	// PageSize is how many scaling policies, instance types or spot requests one answer has at most; 0 is any number.
+	PageSize int
 	// Unprotected: new instances are not protected from scale-in.
 	Unprotected bool
 }

@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// instanceIDs are the instances that a call names.
-func instanceIDs(form url.Values) []string {
-	var ids []string
+// listed are the values of an argument that is a list.
+func listed(form url.Values, argument string) []string {
+	var values []string
 	for i := 1; ; i++ {
-		id := form.Get(fmt.Sprintf("InstanceId.%d", i))
-		if id == "" {
-			return ids
+		value := form.Get(fmt.Sprintf("%s.%d", argument, i))
+		if value == "" {
+			return values
 		}
-		ids = append(ids, id)
+		values = append(values, value)
 	}
 }
 
 // named returns the instances that a call names.
 func (c *Cloud) named(asked call) ([]*instance, error) {
 	var found []*instance
-	for _, id := range instanceIDs(asked.form) {
+	for _, id := range listed(asked.form, "InstanceId") {
 		one := c.find(id)
 		if one == nil {
 			return nil, refuse("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", id)
@@ -89,6 +89,10 @@ func (c *Cloud) describeStatus(_ context.Context, asked call) (any, error) {
 }
 
 func (c *Cloud) describeTypes(_ context.Context, asked call) (any, error) {
+	names, next, err := page(c, asked, listed(asked.form, "InstanceType"))
+	if err != nil {
+		return nil, err
+	}
 	type details struct {
 		Type          string   `xml:"instanceType"`
 		Architectures []string `xml:"processorInfo>supportedArchitectures>item"`
@@ -96,34 +100,37 @@ func (c *Cloud) describeTypes(_ context.Context, asked call) (any, error) {
 	answer := struct {
 		XMLName xml.Name  `xml:"DescribeInstanceTypesResponse"`
 		Types   []details `xml:"instanceTypeSet>item"`
-	}{}
-	for i := 1; ; i++ {
-		name := asked.form.Get(fmt.Sprintf("InstanceType.%d", i))
-		if name == "" {
-			return answer, nil
-		}
+		Next    string    `xml:"nextToken,omitempty"`
+	}{Next: next}
+	for _, name := range names {
 		arch := "x86_64"
 		if strings.HasPrefix(name, "arm.") {
 			arch = "arm64"
 		}
 		answer.Types = append(answer.Types, details{name, []string{arch}})
 	}
+	return answer, nil
 }
 
-func (c *Cloud) describeSpotRequests(context.Context, call) (any, error) {
+func (c *Cloud) describeSpotRequests(_ context.Context, asked call) (any, error) {
 	type request struct {
 		ID string `xml:"instanceId"`
 	}
-	answer := struct {
-		XMLName  xml.Name  `xml:"DescribeSpotInstanceRequestsResponse"`
-		Requests []request `xml:"spotInstanceRequestSet>item"`
-	}{}
+	var all []request
 	for _, one := range c.instances {
 		if one.reclaimed {
-			answer.Requests = append(answer.Requests, request{one.id})
+			all = append(all, request{one.id})
 		}
 	}
-	return answer, nil
+	requests, next, err := page(c, asked, all)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		XMLName  xml.Name  `xml:"DescribeSpotInstanceRequestsResponse"`
+		Requests []request `xml:"spotInstanceRequestSet>item"`
+		Next     string    `xml:"nextToken,omitempty"`
+	}{Requests: requests, Next: next}, nil
 }
 
 func (c *Cloud) passwordData(_ context.Context, asked call) (any, error) {

@@ -79,7 +79,11 @@ func (c *Cloud) describeGroups(_ context.Context, asked call) (any, error) {
 	return answer, nil
 }
 
-func (c *Cloud) describePolicies(context.Context, call) (any, error) {
+func (c *Cloud) describePolicies(_ context.Context, asked call) (any, error) {
+	names, next, err := page(c, asked, c.options.Policies)
+	if err != nil {
+		return nil, err
+	}
 	type policy struct {
 		Name    string `xml:"PolicyName"`
 		Enabled bool   `xml:"Enabled"`
@@ -87,8 +91,9 @@ func (c *Cloud) describePolicies(context.Context, call) (any, error) {
 	answer := struct {
 		XMLName  xml.Name `xml:"DescribePoliciesResponse"`
 		Policies []policy `xml:"DescribePoliciesResult>ScalingPolicies>member"`
-	}{}
-	for _, name := range c.options.Policies {
+		Next     string   `xml:"DescribePoliciesResult>NextToken,omitempty"`
+	}{Next: next}
+	for _, name := range names {
 		answer.Policies = append(answer.Policies, policy{name, true})
 	}
 	return answer, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/simulator/faults"
@@ -103,6 +104,21 @@ func (c *Cloud) do(ctx context.Context, asked call) (any, error) {
 		return nil, refuse("InvalidAction", "the action %s is not valid for this web service", asked.action)
 	}
 	return action(ctx, asked)
+}
+
+// page returns the part of a list that a call asks for, and the token of the next one; empty: that was all.
+func page[T any](c *Cloud, asked call, list []T) (part []T, next string, err error) {
+	from := 0
+	if token := asked.form.Get("NextToken"); token != "" {
+		if from, err = strconv.Atoi(token); err != nil || from <= 0 || from >= len(list) {
+			return nil, "", refuse("InvalidNextToken", "The token %q is not valid", token)
+		}
+	}
+	list = list[from:]
+	if size := c.options.PageSize; size > 0 && size < len(list) {
+		return list[:size], strconv.Itoa(from + size), nil
+	}
+	return list, "", nil
 }
 
 func answerXML(w http.ResponseWriter, status int, answer any) {
