@@ -148,3 +148,73 @@ func TestPausesBetweenAttemptsGrow(t *testing.T) {
 		})
 	}
 }
+
+func TestAMachineThatIsLostWhileItIsPreparedIsReplaced(t *testing.T) {
+	lost := errors.New("instance i-1 was lost")
+	for name, c := range map[string]struct {
+		// losses is how many machines are lost, one after the other.
+		losses int
+		others bool
+		hooks  bool
+		// sources says that get_sources had begun.
+		sources bool
+		want    common.FailureReason
+		calls   []string
+	}{
+		"and the job goes on":                     {losses: 1, others: true, calls: []string{"connect", "prepare", "cleanup", "renew", "connect", "prepare", "step_script"}},
+		"twice":                                   {losses: 2, others: true, calls: []string{"prepare", "cleanup", "renew", "prepare", "cleanup", "renew", "prepare", "step_script"}},
+		"but not for ever":                        {losses: 3, others: true, want: common.RunnerSystemFailure, calls: []string{"renew", "renew", "prepare", "cleanup"}},
+		"unless there is no other":                {losses: 1, want: common.RunnerSystemFailure, calls: []string{"prepare", "cleanup", "renew"}},
+		"while sources are fetched":               {losses: 1, others: true, sources: true, calls: []string{"get_sources", "cleanup", "renew", "prepare", "step_script"}},
+		"unless hooks of the user's may have run": {losses: 1, others: true, sources: true, hooks: true, want: common.RunnerSystemFailure, calls: []string{"get_sources", "cleanup"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, tr := newMachine(), &trace{}
+			m.others = c.others
+			begun := make(chan struct{}, 9)
+			m.on["get_sources"] = func(ctx context.Context, _ common.Stage) error {
+				begun <- struct{}{}
+				return nil
+			}
+			losses := 0
+			m.on["prepare"] = func(ctx context.Context, _ common.Stage) error {
+				if c.sources {
+					<-begun
+				}
+				if losses++; losses > c.losses {
+					return nil
+				}
+				m.lost <- lost
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			if c.sources {
+				m.helper = make(chan struct{})
+				close(m.helper)
+			}
+			job := fullJob()
+			if c.hooks {
+				job.Hooks = []spec.Hook{{Name: "pre_get_sources_script", Script: []string{"true"}}}
+			}
+			result := newBuild(job, m, tr).Run(context.Background())
+			require.Equal(t, c.want, result.Reason, tr.String())
+			if c.want == "" {
+				require.NoError(t, result.Err)
+				require.Contains(t, tr.String(), "The machine was lost before anything of the job had run on it, trying another one: instance i-1 was lost")
+			} else {
+				require.ErrorIs(t, result.Err, lost)
+			}
+			require.Empty(t, missing(m.done(), c.calls))
+		})
+	}
+}
+
+// missing is what of want does not follow in this order among the calls.
+func missing(calls, want []string) []string {
+	for _, call := range calls {
+		if len(want) > 0 && call == want[0] {
+			want = want[1:]
+		}
+	}
+	return want
+}

@@ -41,7 +41,7 @@ func (b *Build) prepare(ctx context.Context) (watched context.Context, release c
 }
 
 // tryToPrepare makes up to three tries, each with a new executor in the same slot. An error whose
-// reason is known, and the end of the context, end the tries.
+// reason is known, and the end of the context, end the tries. A machine that is lost is replaced, if there are others.
 func (b *Build) tryToPrepare(ctx, limited context.Context) (context.Context, context.CancelFunc, error) {
 	for try := 1; ; try++ {
 		watched, release, err := b.prepareOnce(ctx, limited)
@@ -51,6 +51,13 @@ func (b *Build) tryToPrepare(ctx, limited context.Context) (context.Context, con
 		b.cleanup(ctx)
 		if limited.Err() != nil {
 			return nil, nil, context.Cause(limited)
+		}
+		if lost := (*lostMachineError)(nil); errors.As(err, &lost) {
+			if try == prepareTries || lost.final() || !b.options.Slot.Renew(lost.cause) {
+				return nil, nil, lost.reason()
+			}
+			b.job.Log.Warn("The machine was lost before anything of the job had run on it, trying another one: %v", lost.cause)
+			continue
 		}
 		var build *BuildError
 		if errors.As(err, &build) {
@@ -99,26 +106,43 @@ func (b *Build) prepareOnce(ctx, limited context.Context) (context.Context, cont
 	if err == nil {
 		return watched, release, nil
 	}
+	used := false
 	if b.early != nil {
 		b.early.giveUp()
+		used = b.early.userCode
 		b.early = nil
 	}
 	if watched.Err() != nil {
-		err = lostMachine(watched)
+		err = &lostMachineError{cause: context.Cause(watched), used: used}
 	}
 	release()
 	return nil, nil, err
 }
 
-// lostMachine is the error of a job whose machine was lost. It has a reason, so that the preparation is
-// not tried again on a machine that is not there.
-func lostMachine(watched context.Context) error {
-	cause := context.Cause(watched)
+// lostMachineError says that the machine was lost while it was being prepared.
+type lostMachineError struct {
+	cause error
+	// used says that something of the user's may have run on it.
+	used bool
+}
+
+func (e *lostMachineError) Error() string { return e.cause.Error() }
+
+func (e *lostMachineError) Unwrap() error { return e.cause }
+
+// final says that the job cannot have another machine.
+func (e *lostMachineError) final() bool {
 	var build *BuildError
-	if errors.As(cause, &build) {
-		return cause
+	return e.used || errors.As(e.cause, &build)
+}
+
+// reason is the error of a job that ends for that.
+func (e *lostMachineError) reason() error {
+	var build *BuildError
+	if errors.As(e.cause, &build) {
+		return e.cause
 	}
-	return Fail(RunnerSystemFailure, cause)
+	return Fail(RunnerSystemFailure, e.cause)
 }
 
 // settle decides what depends on the machine: the job's directories and, with them, its variables.
@@ -196,11 +220,17 @@ type earlySources struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error
+	// userCode says that hooks of the user's are a part of the stage.
+	userCode bool
 }
 
 func (b *Build) beginSources(ctx context.Context) *earlySources {
 	ctx, cancel := context.WithCancel(ctx)
-	early := &earlySources{log: b.job.Log.Buffered(), cancel: cancel, done: make(chan struct{})}
+	work := b.sourcesPlan().Sources
+	early := &earlySources{
+		log: b.job.Log.Buffered(), cancel: cancel, done: make(chan struct{}),
+		userCode: len(work.PreHooks) > 0 || len(work.PostHooks) > 0,
+	}
 	go func() {
 		defer close(early.done)
 		early.err = b.guard(func() error { return b.sourcesWithAttempts(ctx, early.log.Log) })

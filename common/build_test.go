@@ -53,8 +53,10 @@ type machine struct {
 	// on holds what a call does; the key is connect, prepare or a stage's name.
 	on map[string]func(ctx context.Context, s common.Stage) error
 	// helper is closed when the helper is ready; nil means with Prepare.
-	helper  chan struct{}
-	lost    chan error
+	helper chan struct{}
+	lost   chan error
+	// others says that a machine that is lost can be replaced.
+	others  bool
 	scripts map[string]string
 	// shell is bash unless it is named.
 	shell string
@@ -99,6 +101,11 @@ func (m *machine) Watch(ctx context.Context) (context.Context, context.CancelFun
 		}
 	}()
 	return watched, func() { cancel(context.Canceled) }
+}
+
+func (m *machine) Renew(error) bool {
+	m.record("renew")
+	return m.others
 }
 
 func (m *machine) Release() {}

@@ -46,6 +46,10 @@ type Slot interface {
 	// called after a successful Connect.
 	Watch(ctx context.Context) (context.Context, context.CancelFunc)
 
+	// Renew gives a machine up that was lost, so that the next executor gets another one. It says whether there is
+	// one to be had. No executor is at work then, and nothing watches.
+	Renew(cause error) bool
+
 	// Release gives the room back. It is called exactly once, whether or not a job came.
 	Release()
 }

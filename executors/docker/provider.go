@@ -148,6 +148,9 @@ func (s *localSlot) NewExecutor(job *common.Job) common.Executor {
 	return s.provider.NewExecutor(job, nil)
 }
 
+// Renew implements common.Slot: there is no other engine.
+func (s *localSlot) Renew(error) bool { return false }
+
 func (s *localSlot) Watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }

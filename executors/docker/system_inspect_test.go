@@ -4,9 +4,11 @@ package docker
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/stretchr/testify/require"
 
@@ -48,27 +50,29 @@ func TestTheEngineMakesWhatTheConfigurationSays(t *testing.T) {
 	defer r.cleanup()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.script(ctx, framed("hostname; cat /etc/hosts; sleep 100")) }()
+	go func() { done <- r.script(ctx, framed("hostname; echo running; sleep 100")) }()
 	client := r.engineClient()
 	var build, side container.InspectResponse
-	for deadline := time.Now().Add(20 * time.Second); build.ContainerJSONBase == nil || !build.State.Running; {
-		require.Empty(t, done, "the script ended early: %s", r.log.String())
-		require.True(t, time.Now().Before(deadline), "the build container does not run")
-		found, err := client.ContainerList(t.Context(), "com.gitlab.gitlab-runner.runner.system_id="+r.job.Runner.SystemID)
-		require.NoError(t, err)
-		for _, one := range found {
-			answer, err := client.ContainerInspect(t.Context(), one.ID)
-			require.NoError(t, err)
-			switch one.Labels["com.gitlab.gitlab-runner.type"] {
-			case "build":
-				build = answer
-			case "service":
-				side = answer
-			}
+	require.Eventually(t, func() bool { return strings.Contains(r.log.String(), "box\nrunning\n") || len(done) > 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Empty(t, done, "the script ended early: %s", r.log.String())
+	found, err := client.ContainerList(t.Context(), "com.gitlab.gitlab-runner.runner.system_id="+r.job.Runner.SystemID)
+	require.NoError(t, err)
+	for _, one := range found {
+		answer, err := client.ContainerInspect(t.Context(), one.ID)
+		if errdefs.IsNotFound(err) {
+			// A container that had done its work.
+			continue
 		}
-		time.Sleep(50 * time.Millisecond)
+		require.NoError(t, err)
+		switch one.Labels["com.gitlab.gitlab-runner.type"] {
+		case "build":
+			build = answer
+		case "service":
+			side = answer
+		}
 	}
-	time.Sleep(300 * time.Millisecond)
+	require.NotNil(t, build.ContainerJSONBase)
+	require.NotNil(t, side.ContainerJSONBase)
 	cancel()
 	require.Error(t, <-done)
 

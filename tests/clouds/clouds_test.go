@@ -199,6 +199,20 @@ func (s *sky) runExample(throttled string) {
 	require.Contains(s, coordinator.PlainLog(record.Trace), "was lost during the job")
 	require.LessOrEqual(s, s.fleet.Most(), 2*maxInstances)
 	s.ends(s.enqueue("after"), coordinator.StateSuccess, "")
+	s.examine()
+}
+
+// examine has the doctor look at the group that the manager works on, with a plugin process and a connection of its
+// own, and requires that it changes nothing.
+func (s *sky) examine() {
+	s.Helper()
+	s.awaitIdle()
+	before := len(s.fleet.Lives())
+	report, err := s.Runner(s.ctx, "doctor", "--config", s.ConfigPath(), "--json")
+	require.NoError(s, err, report)
+	require.Contains(s, report, `"ok":true`)
+	require.Len(s, s.fleet.Lives(), before, "the doctor had an instance made")
+	s.ends(s.enqueue("after the doctor"), coordinator.StateSuccess, "")
 }
 
 // killMachineOf kills the machine that a job runs on, known by the job's containers on it.

@@ -60,6 +60,8 @@ func (s *fakeSlot) NewExecutor(job *common.Job) common.Executor {
 	return &fakeExecutor{p: s.p, job: job, ready: make(chan struct{})}
 }
 
+func (s *fakeSlot) Renew(error) bool { return false }
+
 func (s *fakeSlot) Watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }

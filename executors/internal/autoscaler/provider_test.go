@@ -393,6 +393,36 @@ func TestTheLossOfTheConnectionEndsTheJobWithItsReason(t *testing.T) {
 	slot.Release()
 }
 
+func TestALostInstanceIsReplacedForTheNextTryAndItsSlotGivenBackOnce(t *testing.T) {
+	f := newFleet(t, 2)
+	runner := entry(2, 1, 2)
+	slot := f.acquire(runner)
+	require.False(t, slot.Renew(errEngineStopped), "there is no instance yet that could be lost")
+	machine, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	require.NoError(t, err)
+	watched, stop := slot.Watch(t.Context())
+	f.lose(machine.Hostname)
+	<-watched.Done()
+	stop()
+	require.True(t, slot.Renew(context.Cause(watched)))
+	next, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, machine.Hostname, next.Hostname)
+	slot.Release()
+
+	// As many slots as before can be had again.
+	var slots []common.Slot
+	for range 2 {
+		slot := f.acquire(runner)
+		_, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+		require.NoError(t, err)
+		slots = append(slots, slot)
+	}
+	for _, slot := range slots {
+		slot.Release()
+	}
+}
+
 func TestTheEndOfAJobIsNotTheLossOfItsInstance(t *testing.T) {
 	f := newFleet(t, 1)
 	runner := entry(1, 1, 1)

@@ -79,6 +79,15 @@ func (s *slot) Watch(ctx context.Context) (context.Context, context.CancelFunc) 
 	}
 }
 
+// Renew implements common.Slot: the next executor acquires another instance.
+func (s *slot) Renew(cause error) bool {
+	if s.current() == nil {
+		return false
+	}
+	s.abandon(cause)
+	return true
+}
+
 // Release implements common.Slot.
 func (s *slot) Release() {
 	defer s.fleet.gate.leave()
