@@ -16,6 +16,9 @@ import (
 // batchLimit is how many instances one request may name.
 const batchLimit = 1000
 
+// defaultPage is how many instances one answer has if no number was asked for.
+const defaultPage = 500
+
 // zone is where the instances of the group are: a region has several zones, and one is enough.
 func (c *Cloud) zone() string {
 	if strings.Count(c.options.Location, "-") == 1 {
@@ -52,6 +55,9 @@ func (c *Cloud) getGroup(context.Context) (any, error) {
 
 func (c *Cloud) listManaged(query url.Values) (any, error) {
 	size, _ := strconv.Atoi(query.Get("maxResults"))
+	if size <= 0 {
+		size = defaultPage
+	}
 	if c.options.PageSize > 0 {
 		size = min(size, c.options.PageSize)
 	}
@@ -119,14 +125,17 @@ func (c *Cloud) deleteInstances(ctx context.Context, body []byte) (any, error) {
 	if err := checkBatch(len(asked.Instances)); err != nil {
 		return nil, err
 	}
+	var members []*instance
 	for _, link := range asked.Instances {
 		found := c.find(path.Base(link))
-		if found == nil {
-			if asked.SkipInstancesOnValidationError {
-				continue
-			}
+		switch {
+		case found != nil:
+			members = append(members, found)
+		case !asked.SkipInstancesOnValidationError:
 			return nil, faults.Refuse(http.StatusBadRequest, "invalid", "instance %s is not a member of the group", link)
 		}
+	}
+	for _, found := range members {
 		found.action = "DELETING"
 		if found.machine == "" {
 			continue

@@ -45,3 +45,24 @@ func TestOnlyMachinesThatAreThereLetSomebodyIn(t *testing.T) {
 	require.ErrorContains(t, m.Authorize(t.Context(), id, "ci", "key"), id)
 	require.ErrorContains(t, m.SetPassword(t.Context(), id, "ci", "word"), id)
 }
+
+func TestMachinesThatAreHeldBootAndGoOnlyWhenTheyAreLetGo(t *testing.T) {
+	var m Memory
+	old, err := m.Launch(t.Context())
+	require.NoError(t, err)
+	m.Hold(true)
+	young, err := m.Launch(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, m.Terminate(t.Context(), old))
+	list, err := m.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []Machine{{ID: old, State: Deleting}, {ID: young, State: Creating}}, list)
+
+	m.Hold(false)
+	list, err = m.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, young, list[0].ID)
+	require.Equal(t, Running, list[0].State)
+	require.NotEmpty(t, list[0].Address)
+}
