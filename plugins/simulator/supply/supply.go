@@ -67,7 +67,7 @@ func (s *Supply) SetStock(n int) {
 func (s *Supply) HideNew(lists int) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.late = Late(lists)
+	s.late = Late{lists: lists}
 }
 
 // Kill ends the machine of an instance, as a failure of the hardware would.
@@ -111,19 +111,23 @@ func (s *Supply) Machines(ctx context.Context) (map[string]machines.Machine, err
 // Late is how late an instance that is made now appears.
 func (s *Supply) Late() Late { return s.late }
 
-// Late is in how many more lists an instance is missing.
-type Late int
+// Late is how late an instance appears in lists. The zero value does so at once.
+type Late struct {
+	// lists is in how many more lists it is missing, missing whether it is in the one that was begun last.
+	lists   int
+	missing bool
+}
 
-// Missing says whether the instance is missing in a list, and counts the list unless it was counted at an
-// earlier page.
-func (l *Late) Missing(counted bool) bool {
-	if *l <= 0 {
-		return false
+// Missing says whether the instance is missing in a list, at its first page or at a later one: what is missing
+// at the first is missing in all of the list.
+func (l *Late) Missing(laterPage bool) bool {
+	if laterPage {
+		return l.missing || l.lists > 0
 	}
-	if !counted {
-		*l--
+	if l.missing = l.lists > 0; l.missing {
+		l.lists--
 	}
-	return true
+	return l.missing
 }
 
 // Find returns the first of a list that is the right one, or nil.
