@@ -31,8 +31,9 @@ type fakeGitLab struct {
 	onPatch func(n int, content []byte, offset int64) (PatchResult, bool)
 	puts    int
 	patches int
-	// lost is how many pieces of the log are never answered, until they are cut off.
-	lost int
+	// lost is how many pieces of the log are never answered, until they are cut off. They are stored if lostArrive.
+	lost       int
+	lostArrive bool
 }
 
 func (f *fakeGitLab) UpdateJob(_ context.Context, _ *config.Runner, _ JobRef, update JobUpdate) UpdateResult {
@@ -60,7 +61,7 @@ func (f *fakeGitLab) PatchTrace(ctx context.Context, _ *config.Runner, _ JobRef,
 		shown = fmt.Sprintf("(%d bytes)", len(shown))
 	}
 	f.note("PATCH %d %s", offset, shown)
-	if f.loses() {
+	if f.loses(content) {
 		<-ctx.Done()
 		return PatchResult{State: PatchFailed, Offset: offset}
 	}
@@ -79,10 +80,13 @@ func (f *fakeGitLab) PatchTrace(ctx context.Context, _ *config.Runner, _ JobRef,
 	return PatchResult{Offset: int64(len(f.log))}
 }
 
-func (f *fakeGitLab) loses() bool {
+func (f *fakeGitLab) loses(content []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost--
+	if f.lost >= 0 && f.lostArrive {
+		f.log = append(f.log, content...)
+	}
 	return f.lost >= 0
 }
 

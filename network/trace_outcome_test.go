@@ -146,6 +146,23 @@ func TestFinishDoesNotWaitForALostRequest(t *testing.T) {
 	})
 }
 
+func TestAPieceWhoseAnswerIsLostIsNotStoredTwice(t *testing.T) {
+	testTrace(t, TraceOptions{}, func(t *testing.T, f *fakeGitLab, trace *Trace) {
+		trace.Commit(t.Context())
+		f.mu.Lock()
+		f.lost, f.lostArrive = 1, true
+		f.mu.Unlock()
+		writeText(t, trace, "text")
+		time.Sleep(time.Second)
+		writeText(t, trace, "more")
+		require.NoError(t, trace.Finish(t.Context(), Outcome{Success: true}))
+		require.Equal(t, []string{
+			"0s PUT running 0", "75ms PATCH 0 text", "3s PATCH 0 textmore", "3s PATCH 4 more", "3s PUT success 8",
+		}, f.seen())
+		require.Equal(t, "textmore", string(f.log))
+	})
+}
+
 func TestALostPieceIsNoticedWhenTheRestIsSent(t *testing.T) {
 	testTrace(t, TraceOptions{}, func(t *testing.T, f *fakeGitLab, trace *Trace) {
 		trace.Commit(t.Context())

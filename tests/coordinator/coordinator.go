@@ -202,6 +202,7 @@ func (c *Coordinator) listen(address string, handler http.Handler) (string, erro
 		Handler:           c.counted(handler),
 		ReadHeaderTimeout: readHeaderTimeout,
 		BaseContext:       func(net.Listener) context.Context { return c.ctx },
+		ConnContext:       withConnection,
 		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
 	scheme := "http"

@@ -64,6 +64,7 @@ type exchange struct {
 	r        *http.Request
 	endpoint Endpoint
 	jobID    int64
+	turn     turn
 	body     []byte // whole body; nil for calls that stream
 	atStore  bool   // arrived at the second listener
 }
@@ -133,6 +134,9 @@ func (c *Coordinator) endpoint(endpoint Endpoint, handle func(*exchange)) http.H
 			x.jobID, _ = strconv.ParseInt(id, 10, 64)
 		}
 		defer c.logRequest(x, began)
+		c.mu.Lock()
+		x.turn = nextTurn(r)
+		c.mu.Unlock()
 
 		if endpoint != EndpointUploadArtifact && endpoint != EndpointGit {
 			body, err := io.ReadAll(io.LimitReader(r.Body, max(maxJSONBody, maxTraceChunk)+1))

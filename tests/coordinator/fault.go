@@ -129,14 +129,13 @@ func isFinalUpdate(body []byte) bool {
 
 // suffer notes what the fault excuses the client from. The caller holds c.mu.
 func (j *Job) suffer(fault Fault, endpoint Endpoint) {
-	delayed := fault.Delay > 0 || fault.LoseAnswer || fault.LoseRequest
 	switch endpoint {
 	case EndpointPatchTrace:
-		j.excused.traceRange = j.excused.traceRange || delayed || fault.Status == http.StatusRequestedRangeNotSatisfiable
+		j.excused.traceRange = j.excused.traceRange || fault.Status == http.StatusRequestedRangeNotSatisfiable
 		// The client rightly stops sending its trace after these.
 		j.excused.traceContent = j.excused.traceContent || fault.Status == http.StatusNotFound || fault.Status == http.StatusForbidden
 	case EndpointUpdateJob:
-		j.excused.ended = j.excused.ended || delayed
+		j.excused.ended = j.excused.ended || fault.Delay > 0 || fault.LoseAnswer || fault.LoseRequest
 		if fault.Status == http.StatusPreconditionFailed {
 			j.truncateTrace(0)
 		}

@@ -57,6 +57,7 @@ type Job struct {
 	failure     string
 	exitCode    int
 	times       Times
+	lastChunk   chunk
 	assignments []Assignment
 	patches     []Patch
 	updates     []Update

@@ -108,6 +108,17 @@ func TestEveryBreachIsNotedUnderItsRule(t *testing.T) {
 		"hole in the trace": {[]string{"trace-range"}, 416, func(cl *client) response {
 			return cl.patch(cl.withJob(true), 1, "x")
 		}},
+		"chunk sent again": {[]string{"trace-range"}, 416, func(cl *client) response {
+			job := cl.withJob(true)
+			cl.patch(job, 0, "x")
+			return cl.patch(job, 0, "xy")
+		}},
+		"chunk before the last sent again": {[]string{"trace-range"}, 416, func(cl *client) response {
+			job := cl.withJob(true)
+			cl.patch(job, 0, "x")
+			cl.patch(job, 1, "y")
+			return cl.patch(job, 0, "x")
+		}},
 		"exclusive end": {[]string{"trace-range"}, 400, func(cl *client) response {
 			return cl.patchRaw(cl.withJob(true), "0-1", "x")
 		}},
@@ -212,6 +223,48 @@ func (cl *client) withJob(confirmed bool) payload {
 		return cl.takeRunning()
 	}
 	return cl.take()
+}
+
+// A client that gave up on a request and sends its chunk again is not to blame; one that had the answer is, which shows
+// when it goes on using the connection that brought it.
+func TestAChunkIsSentAgainWithoutBlameOnlyIfTheAnswerDidNotArrive(t *testing.T) {
+	for name, test := range map[string]struct {
+		// again says which chunk is sent again over another connection.
+		again int
+		// used are the connections that carry another request: the one of the last chunk, the one of its repetition.
+		first, second bool
+		blamed        bool
+	}{
+		"the answer may be lost":                      {again: 1},
+		"the repetition may be late":                  {again: 1, first: true},
+		"the first answer may be lost":                {again: 1, second: true},
+		"both were answered":                          {again: 1, first: true, second: true, blamed: true},
+		"the repetition of an older one may be late":  {again: 0, first: true},
+		"the repetition of an older one was answered": {again: 0, second: true, blamed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, coordinator.Config{})
+			first, second := newClient(t, c), newClient(t, c)
+			job := first.withJob(true)
+			for i := range 2 {
+				require.Equal(t, http.StatusAccepted, first.patch(job, i, "x").status)
+			}
+			answer := second.patch(job, test.again, "x")
+			require.Equal(t, http.StatusRequestedRangeNotSatisfiable, answer.status)
+			require.Equal(t, "0-2", answer.header.Get("Range"))
+			require.Empty(t, c.Violations())
+			for cl, used := range map[*client]bool{first: test.first, second: test.second} {
+				if used {
+					require.Equal(t, http.StatusOK, cl.update(job, "running", nil).status)
+				}
+			}
+			if test.blamed {
+				require.Equal(t, []string{"trace-range"}, breaches(c))
+			} else {
+				require.Empty(t, c.Violations())
+			}
+		})
+	}
 }
 
 func TestToleratedRulesAreNotNoted(t *testing.T) {

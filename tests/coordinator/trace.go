@@ -43,7 +43,7 @@ func (c *Coordinator) patchTrace(x *exchange) {
 		refuse(x.w, http.StatusBadRequest)
 	case start != int64(len(job.trace)):
 		if !job.excused.traceRange {
-			c.violate(RuleTraceRange, job.id, "chunk starts at %d, %d bytes are stored", start, len(job.trace))
+			c.blameRange(x, job, start)
 		}
 		c.answerTrace(x, job, http.StatusRequestedRangeNotSatisfiable)
 	case int64(len(job.trace)+len(x.body)) > c.cfg.MaxTraceSize:
@@ -53,9 +53,37 @@ func (c *Coordinator) patchTrace(x *exchange) {
 		refuse(x.w, http.StatusForbidden)
 	default:
 		c.appendTrace(job, x.body)
-		job.excused.traceRange = x.w.lost
+		job.lastChunk = chunk{start, x.turn}
+		job.excused.traceRange = false
 		c.answerTrace(x, job, http.StatusAccepted)
 	}
+}
+
+// chunk is an accepted piece of a trace: where it began, and how it came.
+type chunk struct {
+	start int64
+	turn  turn
+}
+
+// blameRange notes a chunk that does not follow the stored trace, if the client could know.
+//
+// It could not if the answer to the last chunk did not reach it: then that chunk is rightly sent again. And it could not
+// if it had given up on this request and sent the chunk again already, which was faster. A client sends one chunk of a
+// job at a time, so that neither is the case for an answered request after an answered chunk.
+func (c *Coordinator) blameRange(x *exchange, job *Job, start int64) {
+	text := fmt.Sprintf("chunk starts at %d, %d bytes are stored", start, len(job.trace))
+	if start > int64(len(job.trace)) {
+		c.violate(RuleTraceRange, job.id, "%s", text)
+		return
+	}
+	var answered []turn
+	if x.turn.of == nil || x.turn.of != job.lastChunk.turn.of {
+		answered = append(answered, x.turn)
+	}
+	if start == job.lastChunk.start {
+		answered = append(answered, job.lastChunk.turn)
+	}
+	onceAnswered(answered, func() { c.violate(RuleTraceRange, job.id, "%s", text) })
 }
 
 // chunkStart reads Content-Range, and says what is wrong with the chunk if something is.
