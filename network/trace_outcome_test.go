@@ -157,7 +157,7 @@ func TestAPieceWhoseAnswerIsLostIsNotStoredTwice(t *testing.T) {
 		writeText(t, trace, "more")
 		require.NoError(t, trace.Finish(t.Context(), Outcome{Success: true}))
 		require.Equal(t, []string{
-			"0s PUT running 0", "75ms PATCH 0 text", "3s PATCH 0 textmore", "3s PATCH 4 more", "3s PUT success 8",
+			"0s PUT running 0", "75ms PATCH 0 text", "11s PATCH 0 textmore", "11s PATCH 4 more", "11s PUT success 8",
 		}, f.seen())
 		require.Equal(t, "textmore", string(f.log))
 	})
