@@ -84,7 +84,7 @@ func (p *provider) count(change int) {
 type slot struct{ provider *provider }
 
 func (s *slot) NewExecutor(*common.Job) common.Executor { return &executor{s.provider} }
-func (s *slot) Renew(error) bool { return false }
+func (s *slot) Renew(error) bool                        { return false }
 
 func (s *slot) Watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
