@@ -37,7 +37,8 @@ type Server struct {
 	base        string
 	certificate string
 	http        *http.Server
-	done        chan struct{}
+	// done is closed when the server has ended.
+	done chan struct{}
 
 	mu       sync.Mutex
 	sessions map[string]*Session
@@ -50,8 +51,11 @@ const (
 	secretSize = 32
 )
 
-// Listen starts a server. Close it. An address that cannot be used is an error.
-func Listen(o Options) (*Server, error) {
+// Listen starts a server. Close it. An address that cannot be used is an error. A server that fails later says so
+// in the log and opens no further sessions: jobs are worth more than terminals.
+func Listen(o Options) (*Server, error) { return listen(o, net.Listen) }
+
+func listen(o Options, announce func(network, address string) (net.Listener, error)) (*Server, error) {
 	public := o.AdvertiseAddress
 	if public == "" {
 		public = o.ListenAddress
@@ -68,7 +72,7 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session_server: %w", err)
 	}
-	socket, err := net.Listen("tcp", o.ListenAddress)
+	socket, err := announce("tcp", o.ListenAddress)
 	if err != nil {
 		return nil, fmt.Errorf("session_server listen_address: %w", err)
 	}
@@ -90,8 +94,8 @@ func Listen(o Options) (*Server, error) {
 	go func() {
 		defer close(s.done)
 		if err := s.http.ServeTLS(socket, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			// Jobs are worth more than terminals: they go on.
-			s.log.WithError(err).Error("Session server terminated")
+			s.log.WithError(err).WithField("address", socket.Addr().String()).
+				Error("Session server terminated: there are no web terminals until the runner is started again")
 		}
 	}()
 	s.log.WithField("address", socket.Addr().String()).Info("Session server listening")
@@ -117,8 +121,13 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// Open makes a session for a job that is about to be asked for. Close it.
+// Open makes a session for a job that is about to be asked for. Close it. It is nil once the server has ended.
 func (s *Server) Open() *Session {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
 	one := newSession(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -191,6 +193,40 @@ func TestAUserWhoIsEarlyWaitsForTheContainer(t *testing.T) {
 	}()
 	one.Offer(echo)
 	require.NoError(t, <-connected)
+}
+
+// breaking is a socket that can be made to fail.
+type breaking struct {
+	net.Listener
+	fail chan error
+}
+
+func (b breaking) Accept() (net.Conn, error) { return nil, <-b.fail }
+
+func TestAServerThatFailsSaysSoAndOpensNoFurtherSessions(t *testing.T) {
+	log, hook := logtest.NewNullLogger()
+	socket := breaking{fail: make(chan error)}
+	s, err := listen(Options{ListenAddress: "127.0.0.1:0", Log: log}, func(network, address string) (net.Listener, error) {
+		var err error
+		socket.Listener, err = net.Listen(network, address)
+		return socket, err
+	})
+	require.NoError(t, err)
+	defer s.Close()
+	one := s.Open()
+	require.NotNil(t, one)
+
+	socket.fail <- errors.New("the network is gone")
+	<-s.done
+	require.Nil(t, s.Open())
+	one.Close()
+	var errs []string
+	for _, entry := range hook.AllEntries() {
+		if entry.Level == logrus.ErrorLevel {
+			errs = append(errs, fmt.Sprint(entry.Message, ": ", entry.Data["error"]))
+		}
+	}
+	require.Equal(t, []string{"Session server terminated: there are no web terminals until the runner is started again: the network is gone"}, errs)
 }
 
 func TestThePublicAddressIsTold(t *testing.T) {

@@ -145,7 +145,7 @@ func TestCloseEndsHeldRequests(t *testing.T) {
 }
 
 func TestUnconfirmedJobIsGivenToSomebodyElse(t *testing.T) {
-	c := start(t, coordinator.Config{CommitTimeout: 50 * time.Millisecond, LongPoll: time.Minute})
+	c := start(t, coordinator.Config{CommitTimeout: time.Second, LongPoll: time.Minute})
 	cl := newClient(t, c)
 	job := enqueue(t, c, coordinator.JobSpec{})
 	first := cl.take()
@@ -161,11 +161,11 @@ func TestUnconfirmedJobIsGivenToSomebodyElse(t *testing.T) {
 }
 
 func TestKeepAliveExtendsTheTimeToConfirm(t *testing.T) {
-	c := start(t, coordinator.Config{CommitTimeout: 200 * time.Millisecond})
+	c := start(t, coordinator.Config{CommitTimeout: time.Second})
 	cl := newClient(t, c)
 	enqueue(t, c, coordinator.JobSpec{})
 	got := cl.take()
-	for began := time.Now(); time.Since(began) < 500*time.Millisecond; {
+	for began := time.Now(); time.Since(began) < 2500*time.Millisecond; {
 		require.Equal(t, http.StatusOK, cl.update(got, "pending", nil).status)
 	}
 	require.Equal(t, http.StatusOK, cl.update(got, "running", nil).status)
