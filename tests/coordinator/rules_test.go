@@ -399,7 +399,7 @@ func TestFaultsAreMadeAndExcused(t *testing.T) {
 }
 
 func TestLostHandoutIsRepeatedWithoutBlame(t *testing.T) {
-	c := start(t, coordinator.Config{CommitTimeout: 30 * time.Millisecond})
+	c := start(t, coordinator.Config{CommitTimeout: 300 * time.Millisecond})
 	cl := newClient(t, c)
 	job := enqueue(t, c, coordinator.JobSpec{})
 	c.Inject(coordinator.Fault{Endpoint: coordinator.EndpointRequestJob, LoseAnswer: true})
