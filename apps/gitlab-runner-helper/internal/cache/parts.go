@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,21 +30,20 @@ func (e *NeedsPartsError) Error() string {
 	return fmt.Sprintf("the archive has %d bytes: it has to be uploaded in parts, as one upload takes %d", e.Size, e.Limit)
 }
 
-// storeParts uploads an archive that is too large for one request.
-func (r *remote) storeParts(ctx context.Context, f io.ReaderAt, size int64, progress *meter.Transfer) error {
+// storeParts is store for an archive that is too large for one request.
+func (r *remote) storeParts(ctx context.Context, f io.ReaderAt, size int64, progress *meter.Transfer) (stored time.Time, err error) {
 	p := r.plan.Parts
 	if p == nil || p.Size <= 0 {
-		return &NeedsPartsError{Size: size, Limit: r.plan.Limit}
+		return time.Time{}, &NeedsPartsError{Size: size, Limit: r.plan.Limit}
 	}
 	parts := s3Parts(p, size)
 	if p.URLs == nil {
-		var err error
 		if parts, err = azureBlocks(r.plan, size); err != nil {
-			return err
+			return time.Time{}, err
 		}
 	}
 	if most := p.Size * int64(len(parts.urls)); size > most {
-		return fmt.Errorf("the archive has %d bytes: at most %d can be uploaded", size, most)
+		return time.Time{}, fmt.Errorf("the archive has %d bytes: at most %d can be uploaded", size, most)
 	}
 	tags := make([]string, len(parts.urls))
 	group, uploading := errgroup.WithContext(ctx)
@@ -66,24 +66,28 @@ func (r *remote) storeParts(ctx context.Context, f io.ReaderAt, size int64, prog
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return time.Time{}, err
 	}
-	return r.retry(ctx, func() error { return r.complete(ctx, parts, tags) })
+	err = r.retry(ctx, func() error {
+		stored, err = r.complete(ctx, parts, tags)
+		return err
+	})
+	return stored, err
 }
 
 // complete makes the parts one object. S3 may answer with success before it has failed.
-func (r *remote) complete(ctx context.Context, parts parts, tags []string) error {
+func (r *remote) complete(ctx context.Context, parts parts, tags []string) (stored time.Time, err error) {
 	body, err := parts.list(tags)
 	if err != nil {
-		return fmt.Errorf("listing the parts: %w", err)
+		return time.Time{}, fmt.Errorf("listing the parts: %w", err)
 	}
 	answer, err := r.send(ctx, parts.method, parts.complete, parts.headers, bytes.NewReader(body), int64(len(body)))
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	defer answer.Body.Close()
 	if err := problem(answer); err != nil {
-		return err
+		return time.Time{}, err
 	}
 	var failure struct {
 		XMLName xml.Name
@@ -91,9 +95,9 @@ func (r *remote) complete(ctx context.Context, parts parts, tags []string) error
 		Message string `xml:"Message"`
 	}
 	if xml.NewDecoder(io.LimitReader(answer.Body, maxErrorBody)).Decode(&failure) == nil && failure.XMLName.Local == "Error" {
-		return fmt.Errorf("the object store could not join the parts: %s: %s", failure.Code, failure.Message)
+		return time.Time{}, fmt.Errorf("the object store could not join the parts: %s: %s", failure.Code, failure.Message)
 	}
-	return nil
+	return dateOf(answer), nil
 }
 
 // parts is an upload in parts, in the protocol of one of the stores.

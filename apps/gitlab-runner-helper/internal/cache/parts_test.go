@@ -137,6 +137,10 @@ func TestLargeArchivesAreUploadedInParts(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(archive, s.object), "the parts are in order")
 			require.Len(t, s.parts, (len(archive)+99)/100)
+			require.NotContains(t, said, "WARNING")
+			info, err := os.Stat(key.File)
+			require.NoError(t, err)
+			require.Zero(t, info.ModTime().Nanosecond(), "the archive has the store's time, so that it is not downloaded here")
 			require.Equal(t, len(s.parts)+1+2, s.requests, "what was refused was tried again")
 			if protocol == "Azure" {
 				require.Equal(t, "main", s.header.Get("X-Ms-Meta-Cachekey"))

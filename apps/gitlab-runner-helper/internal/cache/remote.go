@@ -166,7 +166,7 @@ func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (st
 	progress := r.meter.Begin("Uploading cache", info.Size())
 	defer progress.End()
 	if r.plan.Limit > 0 && info.Size() > r.plan.Limit {
-		return time.Time{}, r.storeParts(ctx, f, info.Size(), progress)
+		return r.storeParts(ctx, f, info.Size(), progress)
 	}
 	err = r.retry(ctx, func() error {
 		progress.Restart()
@@ -175,12 +175,19 @@ func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (st
 			return err
 		}
 		defer answer.Body.Close()
-		if date, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-			stored = date
-		}
+		stored = dateOf(answer)
 		return problem(answer)
 	})
 	return stored, err
+}
+
+// dateOf is the object store's time, zero if it does not tell.
+func dateOf(answer *http.Response) time.Time {
+	date, err := http.ParseTime(answer.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return date
 }
 
 // do sends a request with the plan's headers before the given ones.
