@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/oauth2"
 	"google.golang.org/api/compute/v1"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/option"
@@ -126,13 +125,22 @@ func requireRefused(t *testing.T, err error, status int, reason, says string) {
 	require.Contains(t, fault.Message, says)
 }
 
+// bearer sends a token that was not asked for.
+type bearer string
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(b))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
 func TestWhoIsNotTheServiceAccountIsRefused(t *testing.T) {
 	for name, how := range map[string]func(c *client) []option.ClientOption{
 		"nobody": func(*client) []option.ClientOption {
 			return []option.ClientOption{option.WithoutAuthentication()}
 		},
 		"a token that was guessed": func(*client) []option.ClientOption {
-			return []option.ClientOption{option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "guess"}))}
+			return []option.ClientOption{option.WithHTTPClient(&http.Client{Transport: bearer("guess")})}
 		},
 		"an account with another key": func(c *client) []option.ClientOption {
 			other, err := New(c.options)
