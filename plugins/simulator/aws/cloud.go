@@ -50,6 +50,8 @@ type Cloud struct {
 
 	desired   int
 	instances []*instance
+	// counted is the latest call of each action that was counted, by the id that the SDK gives it.
+	counted map[string]string
 }
 
 // instance is one instance of the group.
@@ -74,7 +76,7 @@ const zone = "a"
 
 // New returns an account whose group is empty.
 func New(o Options) *Cloud {
-	c := &Cloud{options: o}
+	c := &Cloud{options: o, counted: map[string]string{}}
 	c.Open(o.Machines, c.machineOf)
 	return c
 }

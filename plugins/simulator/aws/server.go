@@ -26,6 +26,8 @@ const (
 // call is one request, understood.
 type call struct {
 	service, action string
+	// id is the same for all attempts of the SDK at one call.
+	id string
 	// form has the arguments of the services that take a form, document those of the one that takes JSON.
 	form     url.Values
 	document map[string]string
@@ -43,7 +45,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	signed, err := c.checkSignature(r, body)
-	asked := call{service: signed.service}
+	asked := call{service: signed.service, id: r.Header.Get("Amz-Sdk-Invocation-Id")}
 	if err != nil {
 		asked.service = computeService
 		answerFailure(w, asked, faults.Refuse(http.StatusForbidden, "AuthFailure", "%v", err))
@@ -83,7 +85,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *Cloud) do(ctx context.Context, asked call) (any, error) {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
-	c.Count(asked.action)
+	c.countOnce(asked)
 	if err := c.reconcile(ctx); err != nil {
 		return nil, err
 	}
@@ -104,6 +106,15 @@ func (c *Cloud) do(ctx context.Context, asked call) (any, error) {
 		return nil, refuse("InvalidAction", "the action %s is not valid for this web service", asked.action)
 	}
 	return action(ctx, asked)
+}
+
+// countOnce counts a call whose answer the SDK did not get, so that it asks again, once. The lock is held.
+func (c *Cloud) countOnce(asked call) {
+	if asked.id != "" && c.counted[asked.action] == asked.id {
+		return
+	}
+	c.counted[asked.action] = asked.id
+	c.Count(asked.action)
 }
 
 // page returns the part of a list that a call asks for, and the token of the next one; empty: that was all.
