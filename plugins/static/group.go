@@ -35,8 +35,10 @@ type InstanceGroup struct {
 	fleet fleet
 	reach reach
 
-	mu   sync.Mutex
-	uses map[string]use
+	mu        sync.Mutex
+	uses      map[string]use
+	ownership *ownership
+	owned     bool
 
 	// The resets outlive the call that asked for them.
 	ctx    context.Context
@@ -56,28 +58,16 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 	if g.reach == nil {
 		g.reach = network{}
 	}
-	kept, err := loadClaims(g.fleet.stateFile)
-	if err != nil {
-		return provider.ProviderInfo{}, err
-	}
-	g.uses = map[string]use{}
-	for _, h := range g.fleet.hosts {
-		g.uses[h.info.ID] = kept[h.info.ID]
-		delete(kept, h.info.ID)
-	}
-	for name, u := range kept {
-		g.log.Warn("a host that was in use is not listed any more", "instance", name, "use", u)
-	}
-	// A file that cannot be written has to be found out before it is needed.
-	if err := saveClaims(g.fleet.stateFile, g.uses); err != nil {
-		return provider.ProviderInfo{}, err
-	}
+	g.ownership = newOwnership(g.fleet.stateFile)
 	g.work = &sync.WaitGroup{}
 	g.ctx, g.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	for _, h := range g.fleet.hosts {
-		if g.uses[h.info.ID] == resetting {
-			g.work.Go(func() { g.reset(h) })
-		}
+	owned, err := g.own()
+	if err != nil {
+		g.cancel(err)
+		return provider.ProviderInfo{}, errors.Join(err, g.ownership.giveBack())
+	}
+	if !owned {
+		g.log.Warn("the state_file is in use by another process: this one only looks at the hosts", "state_file", g.fleet.stateFile)
 	}
 	return provider.ProviderInfo{
 		ID:        path.Join("static", g.fleet.name),
@@ -87,8 +77,60 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 	}, nil
 }
 
+// own takes the file of claims, if no other process has it, and takes up what the last one left. It says whether
+// this process has it; without it, what the other process does is all that is known.
+func (g *InstanceGroup) own() (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.owned {
+		return true, nil
+	}
+	owned, err := g.ownership.take()
+	if err != nil {
+		return false, err
+	}
+	kept, err := loadClaims(g.fleet.stateFile)
+	if err != nil {
+		return false, err
+	}
+	g.uses = map[string]use{}
+	for _, h := range g.fleet.hosts {
+		g.uses[h.info.ID] = kept[h.info.ID]
+		delete(kept, h.info.ID)
+	}
+	if !owned {
+		return false, nil
+	}
+	for name, u := range kept {
+		g.log.Warn("a host that was in use is not listed any more", "instance", name, "use", u)
+	}
+	// A file that cannot be written has to be found out before it is needed.
+	if err := saveClaims(g.fleet.stateFile, g.uses); err != nil {
+		return false, err
+	}
+	g.owned = true
+	for _, h := range g.fleet.hosts {
+		if g.uses[h.info.ID] == resetting {
+			g.work.Go(func() { g.reset(h) })
+		}
+	}
+	return true, nil
+}
+
+// mayChange refuses changes by a process that does not own the file of claims.
+func (g *InstanceGroup) mayChange() error {
+	owned, err := g.own()
+	if err == nil && !owned {
+		err = g.ownership.refusal()
+	}
+	return err
+}
+
 // Update reports the claimed hosts, and those that are being reset.
 func (g *InstanceGroup) Update(_ context.Context, fn func(instance string, state provider.State)) error {
+	if _, err := g.own(); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	states := map[string]provider.State{}
 	for name, u := range g.uses {
@@ -111,6 +153,9 @@ func (g *InstanceGroup) Update(_ context.Context, fn func(instance string, state
 
 // Increase claims idle hosts that answer. The error names those that do not.
 func (g *InstanceGroup) Increase(ctx context.Context, n int) (int, error) {
+	if err := g.mayChange(); err != nil {
+		return 0, err
+	}
 	var candidates []host
 	g.mu.Lock()
 	for _, h := range g.fleet.hosts {
@@ -183,6 +228,9 @@ func (g *InstanceGroup) answers(ctx context.Context, h host) error {
 // Decrease releases hosts. They are idle again when their reset command has succeeded. A host that is not
 // claimed is released already.
 func (g *InstanceGroup) Decrease(_ context.Context, instances []string) ([]string, error) {
+	if err := g.mayChange(); err != nil {
+		return nil, err
+	}
 	next := map[string]use{}
 	var toReset []host
 	g.mu.Lock()
@@ -308,7 +356,10 @@ func (g *InstanceGroup) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return nil
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.owned = false
+		return g.ownership.giveBack()
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for resets to end: %w", context.Cause(ctx))
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +52,12 @@ func (r *fakeReach) Run(ctx context.Context, info provider.ConnectInfo, command 
 		return errors.New("exit status 1")
 	}
 	return nil
+}
+
+func (r *fakeReach) ran() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.runs)
 }
 
 func started(t *testing.T, reach reach, stateFile string, c Config) *InstanceGroup {
@@ -258,4 +265,49 @@ type slowReach struct{ fakeReach }
 func (*slowReach) Probe(context.Context, string) error {
 	time.Sleep(time.Second)
 	return nil
+}
+
+func TestAProcessThatDoesNotOwnTheStateFileOnlyLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "state", "hosts.json")
+		config := Config{Name: "lab", Instances: hosts(3), ResetCommand: "clean"}
+		reach := &fakeReach{broken: map[string]int{"host-1": 99}}
+		owner := started(t, reach, file, config)
+		made, err := owner.Increase(t.Context(), 2)
+		require.NoError(t, err)
+		require.Equal(t, 2, made)
+		_, err = owner.Decrease(t.Context(), []string{"host-1"})
+		require.NoError(t, err)
+		want := map[string]provider.State{"host-1": provider.StateDeleting, "host-2": provider.StateRunning}
+		require.Equal(t, want, states(t, owner))
+		before, err := os.ReadFile(file)
+		require.NoError(t, err)
+
+		guestReach := &fakeReach{}
+		guest := started(t, guestReach, file, config)
+		require.Equal(t, want, states(t, guest))
+		_, err = guest.ConnectInfo(t.Context(), "host-2")
+		require.NoError(t, err)
+		const refusal = "hosts.json is in use by another process, this one may only look"
+		_, err = guest.Increase(t.Context(), 1)
+		require.ErrorContains(t, err, refusal)
+		_, err = guest.Decrease(t.Context(), []string{"host-2"})
+		require.ErrorContains(t, err, refusal)
+		time.Sleep(time.Hour)
+		require.Empty(t, guestReach.ran(), "the owner resets its hosts")
+		after, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, string(before), string(after))
+
+		_, err = owner.Increase(t.Context(), 1)
+		require.NoError(t, err)
+		require.Equal(t, provider.StateRunning, states(t, guest)["host-3"], "it sees what the owner does")
+
+		require.NoError(t, owner.Shutdown(t.Context()))
+		_, err = guest.Decrease(t.Context(), []string{"host-2"})
+		require.NoError(t, err, "the next one takes up what the owner left")
+		time.Sleep(5 * time.Minute)
+		require.ElementsMatch(t, []string{"host-1: clean", "host-2: clean"}, guestReach.ran())
+		require.NoError(t, guest.Shutdown(t.Context()))
+	})
 }
