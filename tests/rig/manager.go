@@ -133,7 +133,8 @@ func (m *Manager) Stop(ctx context.Context) error {
 		return m.exit()
 	default:
 	}
-	if err := m.Signal(syscall.SIGQUIT); err != nil {
+	// It may end by itself in this moment.
+	if err := m.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	return m.Wait(ctx)

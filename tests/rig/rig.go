@@ -122,9 +122,14 @@ func (r *Rig) Runner(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// WriteConfig writes the manager's configuration.
+// WriteConfig writes the manager's configuration. A manager that looks at it meanwhile sees the old one or
+// the new one, never a part.
 func (r *Rig) WriteConfig(text string) error {
-	return os.WriteFile(r.ConfigPath(), []byte(text), 0o600)
+	next := r.ConfigPath() + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, r.ConfigPath())
 }
 
 func projectRoot() (string, error) {

@@ -81,6 +81,19 @@ func (m *machine) process() (pid, user string) {
 	return "", ""
 }
 
+// running waits until the runner is there as the user it is to run as, and returns its id. An init says that it started
+// a service before that has become another user, and the program.
+func (m *machine) running() string {
+	m.Helper()
+	var pid string
+	m.eventually(soon, func() bool {
+		var user string
+		pid, user = m.process()
+		return user == "ci"
+	}, "the runner does not run as ci")
+	return pid
+}
+
 const installService = "cd / && gitlab-runner install --init-user ci --config /home/ci/config.toml --working-directory /home/ci"
 
 func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
@@ -104,8 +117,7 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 	m.sh("gitlab-runner start")
 	require.Equal(t, "gitlab-runner: Service is running\n", m.sh("gitlab-runner status"))
 	require.Equal(t, "StatusText=running\n", m.sh("systemctl show -p StatusText gitlab-runner"))
-	_, user := m.process()
-	require.Equal(t, "ci", user)
+	m.running()
 
 	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
 	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
@@ -123,14 +135,13 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 
 	m.sh("gitlab-runner start")
 	s.requireState(s.ended(next), coordinator.StateSuccess, "")
-	pid, _ := m.process()
+	pid := m.running()
 	m.sh("kill -9 " + pid)
 	s.eventually(soon*2, func() bool { again, _ := m.process(); return again != "" && again != pid }, "the runner was not started again after a crash")
 	s.requireState(s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"true"}})), coordinator.StateSuccess, "")
-	pid, _ = m.process()
+	pid = m.running()
 	m.sh("gitlab-runner restart")
-	again, _ := m.process()
-	require.NotEqual(t, pid, again)
+	require.NotEqual(t, pid, m.running())
 
 	m.sh("gitlab-runner stop && gitlab-runner uninstall")
 	require.Contains(t, m.refuses("gitlab-runner status"), "not installed")
@@ -149,8 +160,7 @@ func TestServiceUnderSysVInitFromInstallToUninstall(t *testing.T) {
 	require.Contains(t, m.refuses("gitlab-runner status"), "gitlab-runner: Service has stopped")
 	m.sh("gitlab-runner start")
 	require.Equal(t, "gitlab-runner: Service is running\n", m.sh("gitlab-runner status"))
-	_, user := m.process()
-	require.Equal(t, "ci", user)
+	m.running()
 
 	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
 	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
@@ -163,7 +173,7 @@ func TestServiceUnderSysVInitFromInstallToUninstall(t *testing.T) {
 	require.Contains(t, m.refuses("gitlab-runner status"), "Service has stopped")
 
 	m.sh("gitlab-runner start")
-	pid, _ := m.process()
+	pid := m.running()
 	m.sh("kill -9 " + pid)
 	s.eventually(soon, func() bool { again, _ := m.process(); return again == "" }, "the process outlived SIGKILL")
 	require.Contains(t, m.refuses("gitlab-runner status"), "Service has stopped")
