@@ -201,14 +201,20 @@ func (s *stage) succeeds(jobs ...*coordinator.Job) {
 func (s *stage) instanceOf(job *coordinator.Job) string {
 	s.Helper()
 	require.NoError(s, job.WaitTrace(s.ctx, "Dialing instance "))
-	for line := range strings.Lines(coordinator.PlainLog(job.Trace())) {
-		if _, rest, ok := strings.Cut(line, "Dialing instance "); ok {
-			id, _, _ := strings.Cut(strings.TrimSpace(rest), ".")
-			return id
+	var id string
+	s.eventually(2*soon, func() bool {
+		for line := range strings.Lines(coordinator.PlainLog(job.Trace())) {
+			// The line may be on its way still.
+			if _, rest, ok := strings.Cut(line, "Dialing instance "); ok && strings.HasSuffix(line, "\n") {
+				id, _, _ = strings.Cut(strings.TrimSpace(rest), ".")
+			}
+			if id != "" {
+				return true
+			}
 		}
-	}
-	require.Fail(s, "no instance is named in the log", "job %d", job.ID())
-	return ""
+		return false
+	}, "no instance is named in the log of job %d", job.ID())
+	return id
 }
 
 // running enqueues a job that waits at the gate and returns when it is there.
