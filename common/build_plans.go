@@ -102,6 +102,16 @@ func (b *Build) sourcesPlan() *plan.Plan {
 	return p
 }
 
+// hasHooks says whether get_sources runs scripts of the user's.
+func (b *Build) hasHooks() bool {
+	if b.job.Strategy == plan.StrategyEmpty {
+		return false
+	}
+	runner, job := b.job.Runner, b.job.Spec
+	return runner.PreGetSourcesScript != "" || runner.PostGetSourcesScript != "" ||
+		len(job.Hook(spec.HookPreGetSources)) > 0 || len(job.Hook(spec.HookPostGetSources)) > 0
+}
+
 // hooks returns the scripts for those lists of commands that are not empty. The helper exports the
 // variables; the scripts run where it starts them.
 func (b *Build) hooks(name string, lists ...[]string) []string {

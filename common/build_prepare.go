@@ -226,11 +226,7 @@ type earlySources struct {
 
 func (b *Build) beginSources(ctx context.Context) *earlySources {
 	ctx, cancel := context.WithCancel(ctx)
-	work := b.sourcesPlan().Sources
-	early := &earlySources{
-		log: b.job.Log.Buffered(), cancel: cancel, done: make(chan struct{}),
-		userCode: len(work.PreHooks) > 0 || len(work.PostHooks) > 0,
-	}
+	early := &earlySources{log: b.job.Log.Buffered(), cancel: cancel, done: make(chan struct{}), userCode: b.hasHooks()}
 	go func() {
 		defer close(early.done)
 		early.err = b.guard(func() error { return b.sourcesWithAttempts(ctx, early.log.Log) })

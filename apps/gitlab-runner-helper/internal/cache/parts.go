@@ -61,7 +61,9 @@ func (r *remote) storeParts(ctx context.Context, f io.ReaderAt, size int64, prog
 				tags[n] = answer.Header.Get("ETag")
 				return problem(answer)
 			})
-			progress.Add(length)
+			if err == nil {
+				progress.Add(length)
+			}
 			return err
 		})
 	}
@@ -97,7 +99,7 @@ func (r *remote) complete(ctx context.Context, parts parts, tags []string) (stor
 	if xml.NewDecoder(io.LimitReader(answer.Body, maxErrorBody)).Decode(&failure) == nil && failure.XMLName.Local == "Error" {
 		return time.Time{}, fmt.Errorf("the object store could not join the parts: %s: %s", failure.Code, failure.Message)
 	}
-	return dateOf(answer), nil
+	return timeIn(answer.Header, "Date"), nil
 }
 
 // parts is an upload in parts, in the protocol of one of the stores.

@@ -104,11 +104,9 @@ func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time, a
 	if err := problem(answer); err != nil {
 		return "", time.Time{}, err
 	}
-	if m, err := http.ParseTime(answer.Header.Get("Last-Modified")); err == nil {
-		modified = m
-		if !local.IsZero() && !modified.After(local) {
-			return "", time.Time{}, errNotModified
-		}
+	modified = timeIn(answer.Header, "Last-Modified")
+	if !modified.IsZero() && !local.IsZero() && !modified.After(local) {
+		return "", time.Time{}, errNotModified
 	}
 	if alternate != nil && !modified.IsZero() && alternate().After(modified) {
 		return "", time.Time{}, errSuperseded
@@ -128,34 +126,26 @@ func (r *remote) fetchOnce(ctx context.Context, dir *os.Root, local time.Time, a
 	return temporary, modified, nil
 }
 
-// exists says whether the object is there; without a way to find out it is not.
-func (r *remote) exists(ctx context.Context) bool {
+// head asks about the object. ok is false if it is not there, or there is no way to find out.
+func (r *remote) head(ctx context.Context) (header http.Header, ok bool) {
 	if r.plan.HeadURL == "" {
-		return false
+		return nil, false
 	}
 	answer, err := r.do(ctx, http.MethodHead, r.plan.HeadURL, nil, nil, 0)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	defer answer.Body.Close()
-	return answer.StatusCode/100 == 2
+	return answer.Header, answer.StatusCode/100 == 2
 }
 
 // modified is the object's time, zero if it is not there or does not tell.
 func (r *remote) modified(ctx context.Context) time.Time {
-	if r.plan.HeadURL == "" {
+	header, ok := r.head(ctx)
+	if !ok {
 		return time.Time{}
 	}
-	answer, err := r.do(ctx, http.MethodHead, r.plan.HeadURL, nil, nil, 0)
-	if err != nil {
-		return time.Time{}
-	}
-	defer answer.Body.Close()
-	at, err := http.ParseTime(answer.Header.Get("Last-Modified"))
-	if err != nil || answer.StatusCode/100 != 2 {
-		return time.Time{}
-	}
-	return at
+	return timeIn(header, "Last-Modified")
 }
 
 // store uploads an archive and returns the object store's time after that, zero if it did not tell.
@@ -175,19 +165,19 @@ func (r *remote) store(ctx context.Context, f io.ReaderAt, info fs.FileInfo) (st
 			return err
 		}
 		defer answer.Body.Close()
-		stored = dateOf(answer)
+		stored = timeIn(answer.Header, "Date")
 		return problem(answer)
 	})
 	return stored, err
 }
 
-// dateOf is the object store's time, zero if it does not tell.
-func dateOf(answer *http.Response) time.Time {
-	date, err := http.ParseTime(answer.Header.Get("Date"))
+// timeIn is a time that the object store tells, zero if it does not.
+func timeIn(header http.Header, key string) time.Time {
+	at, err := http.ParseTime(header.Get(key))
 	if err != nil {
 		return time.Time{}
 	}
-	return date
+	return at
 }
 
 // do sends a request with the plan's headers before the given ones.

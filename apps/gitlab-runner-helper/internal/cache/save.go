@@ -97,7 +97,7 @@ func (c *Cache) sendUnlessThere(ctx context.Context, s plan.CacheSave, store *os
 	if s.Key.Remote != nil {
 		remote := newRemote(s.Key.Remote, timeout(s.TimeoutMinutes), c.Meter, c.Retry)
 		defer remote.close()
-		if !remote.exists(ctx) {
+		if _, there := remote.head(ctx); !there {
 			return c.send(ctx, s, store, name)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker/go-units"
+
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
 )
 
@@ -98,20 +100,7 @@ func (c countedWriter) Write(p []byte) (int, error) {
 func describe(label string, done, total int64, took time.Duration) string {
 	of := ""
 	if total > 0 {
-		of = fmt.Sprintf(" of %s (%d%%)", size(total), done*100/total)
+		of = fmt.Sprintf(" of %s (%d%%)", units.BytesSize(float64(total)), done*100/total)
 	}
-	return fmt.Sprintf("%s: %s%s, %s/s", label, size(done), of, size(int64(float64(done)/max(took.Seconds(), 1e-3))))
-}
-
-// size is a number of bytes for people.
-func size(bytes int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	value, unit := float64(bytes), 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	return fmt.Sprintf("%.1f %s", value, units[unit])
+	return fmt.Sprintf("%s: %s%s, %s/s", label, units.BytesSize(float64(done)), of, units.BytesSize(float64(done)/max(took.Seconds(), 1e-3)))
 }

@@ -33,9 +33,9 @@ func TestTransferIsToldOfEverySoOften(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		transfer.End()
 		time.Sleep(time.Minute)
-		require.Equal(t, `Downloading cache.zip: 1.0 MiB of 4.0 MiB (25%), 102.4 KiB/s
-Downloading cache.zip: 2.0 MiB of 4.0 MiB (50%), 102.4 KiB/s
-Downloading cache.zip: 100 B of 4.0 MiB (0%), 3 B/s
+		require.Equal(t, `Downloading cache.zip: 1MiB of 4MiB (25%), 102.4KiB/s
+Downloading cache.zip: 2MiB of 4MiB (50%), 102.4KiB/s
+Downloading cache.zip: 100B of 4MiB (0%), 3.333B/s
 `, out.String())
 	})
 }
@@ -46,7 +46,7 @@ func TestTransferOfUnknownSizeIsToldWithoutAShare(t *testing.T) {
 		transfer := meter.Meter{Console: &console.Console{Out: &out}, Every: time.Second}.Begin("Uploading artifacts.zip", -1)
 		time.Sleep(1500 * time.Millisecond)
 		transfer.End()
-		require.Equal(t, "Uploading artifacts.zip: 0 B, 0 B/s\n", out.String())
+		require.Equal(t, "Uploading artifacts.zip: 0B, 0B/s\n", out.String())
 	})
 }
 
