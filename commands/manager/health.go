@@ -17,7 +17,7 @@ const (
 // health parks runner entries whose requests are refused again and again.
 type health struct {
 	mu      sync.Mutex
-	entries map[string]*healthState
+	entries map[config.Identity]*healthState
 }
 
 type healthState struct {
@@ -26,13 +26,13 @@ type healthState struct {
 	announced bool
 }
 
-func newHealth() *health { return &health{entries: map[string]*healthState{}} }
+func newHealth() *health { return &health{entries: map[config.Identity]*healthState{}} }
 
 // reset forgets everything, as a new configuration may have cured it.
 func (h *health) reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.entries = map[string]*healthState{}
+	h.entries = map[config.Identity]*healthState{}
 }
 
 // healthy says whether an entry may ask for jobs. One that is parked is tried again after its interval.
@@ -74,7 +74,7 @@ func unhealthyLimits(runner *config.Runner) (int, time.Duration) {
 func (h *health) parked(runner *config.Runner) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	state, ok := h.entries[entryKey(runner)]
+	state, ok := h.entries[runner.Identity()]
 	limit, interval := unhealthyLimits(runner)
 	return ok && state.failures >= limit && time.Since(state.lastGood) < interval
 }
@@ -93,7 +93,7 @@ func (h *health) mark(runner *config.Runner, good bool) {
 
 // entry returns the state of an entry. The caller holds the lock.
 func (h *health) entry(runner *config.Runner) *healthState {
-	key := entryKey(runner)
+	key := runner.Identity()
 	state, ok := h.entries[key]
 	if !ok {
 		state = &healthState{lastGood: time.Now()}

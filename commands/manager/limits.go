@@ -2,7 +2,9 @@ package manager
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
@@ -81,7 +83,7 @@ func (l *limiter) limitNow() int {
 // float between 1 and request_concurrency, with what the server answers.
 type requests struct {
 	mu      sync.Mutex
-	entries map[string]*requestState
+	entries map[config.Identity]*requestState
 }
 
 type requestState struct {
@@ -97,23 +99,27 @@ const (
 	pushedBack = 0.5
 )
 
-func newRequests() *requests { return &requests{entries: map[string]*requestState{}} }
+func newRequests() *requests { return &requests{entries: map[config.Identity]*requestState{}} }
 
-// entry returns the state of a token. The caller holds the lock.
+// entry returns the state of an entry. The caller holds the lock.
 func (r *requests) entry(runner *config.Runner) *requestState {
-	state, ok := r.entries[runner.Token]
+	id := runner.Identity()
+	state, ok := r.entries[id]
 	if !ok {
 		state = &requestState{adaptive: 1}
-		r.entries[runner.Token] = state
+		r.entries[id] = state
 	}
 	return state
 }
 
-// rotated makes an entry's new token stand for what the former one does: its jobs and requests go on under that.
-func (r *requests) rotated(former *config.Runner, token string) {
+// keep forgets the entries that are gone and have neither jobs nor requests any more.
+func (r *requests) keep(runners []*config.Runner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entries[token] = r.entry(former)
+	maps.DeleteFunc(r.entries, func(id config.Identity, state *requestState) bool {
+		return state.jobs == 0 && state.inFlight == 0 &&
+			!slices.ContainsFunc(runners, func(runner *config.Runner) bool { return runner.Identity() == id })
+	})
 }
 
 // acquireJob takes one of the entry's jobs, as limit allows.
@@ -181,40 +187,23 @@ func (r *requests) counts(runner *config.Runner) requestCounts {
 type concurrentIDs struct {
 	mu   sync.Mutex
 	used map[idScope]map[int]bool
-	// first is the first token of an entry, for those that it was exchanged for.
-	first map[string]string
 }
 
-// idScope is a runner entry's first token and a project, 0 for all projects.
+// idScope is a runner entry and a project, 0 for all projects.
 type idScope struct {
-	token   string
+	entry   config.Identity
 	project int64
 }
 
 func newConcurrentIDs() *concurrentIDs {
-	return &concurrentIDs{used: map[idScope]map[int]bool{}, first: map[string]string{}}
-}
-
-// rotated makes an entry's new token stand for what the former one does.
-func (c *concurrentIDs) rotated(former, token string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.first[token] = c.firstOf(former)
-}
-
-func (c *concurrentIDs) firstOf(token string) string {
-	if first, ok := c.first[token]; ok {
-		return first
-	}
-	return token
+	return &concurrentIDs{used: map[idScope]map[int]bool{}}
 }
 
 // take returns a job's numbers and what gives them back.
-func (c *concurrentIDs) take(token string, project int64) (id, projectID int, release func()) {
+func (c *concurrentIDs) take(entry config.Identity, project int64) (id, projectID int, release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	token = c.firstOf(token)
-	runner, ofProject := idScope{token: token}, idScope{token: token, project: project}
+	runner, ofProject := idScope{entry: entry}, idScope{entry: entry, project: project}
 	id, projectID = c.free(runner), c.free(ofProject)
 	return id, projectID, func() {
 		c.mu.Lock()

@@ -239,8 +239,12 @@ func (m *Manager) apply(file *config.File) {
 	}
 	m.warnAbout(file)
 	m.mu.Lock()
+	if m.config != nil {
+		file.Continue(m.config)
+	}
 	m.config = file
 	m.mu.Unlock()
+	m.requests.keep(file.Runners)
 	m.workers.setLimit(file.Concurrent)
 	m.health.reset()
 	for _, provider := range m.options.Providers {

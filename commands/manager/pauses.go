@@ -10,16 +10,16 @@ import (
 // concurrent use.
 type pauses struct {
 	mu      sync.Mutex
-	entries map[string]bool
+	entries map[config.Identity]bool
 }
 
-func newPauses() *pauses { return &pauses{entries: map[string]bool{}} }
+func newPauses() *pauses { return &pauses{entries: map[config.Identity]bool{}} }
 
 // set pauses an entry or takes that back, and returns whether that changes anything.
 func (p *pauses) set(runner *config.Runner, paused bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := entryKey(runner)
+	key := runner.Identity()
 	changed := p.entries[key] != paused
 	if paused {
 		p.entries[key] = true
@@ -32,5 +32,5 @@ func (p *pauses) set(runner *config.Runner, paused bool) bool {
 func (p *pauses) has(runner *config.Runner) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.entries[entryKey(runner)]
+	return p.entries[runner.Identity()]
 }

@@ -64,8 +64,7 @@ func (m *Manager) rotate(ctx context.Context, runner *config.Runner) {
 		log.WithError(err).WithField("expires", runner.TokenExpiresAt).Error("The token could not be exchanged before it expires")
 		return
 	}
-	m.requests.rotated(runner, identity.Token)
-	m.ids.rotated(runner.Token, identity.Token)
+	entry.Continue(runner)
 	entry.Token, entry.TokenObtainedAt, entry.TokenExpiresAt = identity.Token, identity.TokenObtainedAt, identity.TokenExpiresAt
 	if err := file.Save(); err != nil {
 		m.options.Metrics.configNotSaved.Inc()

@@ -71,9 +71,9 @@ func (m *Manager) Status() Status {
 		At: time.Now(), Version: m.options.Version.Version, SystemID: m.options.SystemID, State: m.State(),
 		Concurrent: file.Concurrent, Runners: []RunnerStatus{}, Jobs: []JobView{}, Fleets: []autoscaler.FleetStatus{},
 	}
-	count := map[string]int{}
+	count := map[config.Identity]int{}
 	for _, job := range m.Jobs() {
-		count[entryKey(job.Runner)]++
+		count[job.Runner.Identity()]++
 		out.Jobs = append(out.Jobs, JobView{
 			ID: job.ID, URL: withoutUser(job.URL), Runner: job.Runner.ShortToken(), RunnerName: job.Runner.Name,
 			State: string(job.Status.State), Stage: job.Status.Stage, ExecutorStage: job.Status.ExecutorStage,
@@ -83,7 +83,7 @@ func (m *Manager) Status() Status {
 	for _, runner := range file.Runners {
 		out.Runners = append(out.Runners, RunnerStatus{
 			Runner: runner.ShortToken(), Name: runner.Name, URL: withoutUser(runner.URL), Executor: runner.Executor,
-			Limit: runner.Limit, Jobs: count[entryKey(runner)], Requests: m.requests.counts(runner).inFlight,
+			Limit: runner.Limit, Jobs: count[runner.Identity()], Requests: m.requests.counts(runner).inFlight,
 			Paused: m.pauses.has(runner), Unhealthy: m.health.parked(runner),
 		})
 	}
@@ -148,6 +148,3 @@ func (m *Manager) Drain(selector, instance string) error {
 func selects(selector, runner, name string) bool {
 	return selector == "" || selector == runner || selector == name
 }
-
-// entryKey tells runner entries apart.
-func entryKey(runner *config.Runner) string { return runner.URL + "|" + runner.Token }

@@ -136,7 +136,7 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 	if m.options.Secrets != nil {
 		defer m.options.Secrets.Hold(secretsOf(job))()
 	}
-	id, projectID, giveBack := m.ids.take(runner.Token, job.Info.ProjectID)
+	id, projectID, giveBack := m.ids.take(runner.Identity(), job.Info.ProjectID)
 	defer giveBack()
 
 	// What the job says must reach the server even when the job itself is aborted.

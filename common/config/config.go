@@ -99,6 +99,9 @@ type Runner struct {
 	Foreign        map[string]any      `toml:"-"` // tables of executors that are not ours, kept on save
 	SystemID       string              `toml:"-"`
 	LoadedAt       time.Time           `toml:"-"`
+
+	// firstToken is that of an entry whose token was exchanged since, see Continue.
+	firstToken string
 }
 
 // CustomBuildDir allows or forbids GIT_CLONE_PATH; nil selects the executor's default.

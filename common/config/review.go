@@ -223,18 +223,13 @@ func (r *review) global(key string, runner *Runner, format string, args ...any) 
 
 // shared looks for entries that get in each other's way.
 func (r *review) shared() {
-	type identity struct{ url, name string }
-	groups, entries := map[string][]int{}, map[identity][]int{}
+	groups, entries := map[string][]int{}, map[Identity][]int{}
 	for i, runner := range r.file.Runners {
 		if runner.Autoscaler == nil {
 			continue
 		}
 		groups[runner.Autoscaler.Group()] = append(groups[runner.Autoscaler.Group()], i)
-		entry := identity{runner.URL, runner.Token}
-		if runner.ID != 0 {
-			entry.name = fmt.Sprint(runner.ID)
-		}
-		entries[entry] = append(entries[entry], i)
+		entries[runner.Identity()] = append(entries[runner.Identity()], i)
 	}
 	for _, group := range inOrder(groups) {
 		r.together(group, ".autoscaler.plugin_config", "The runner entries %s have the same plugin and the same group in plugin_config: each will remove instances of the others, with the jobs on them; give every entry a group of its own")

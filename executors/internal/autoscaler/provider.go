@@ -9,7 +9,6 @@ package autoscaler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -67,30 +66,18 @@ type Provider struct {
 	endLife context.CancelCauseFunc
 
 	mu     sync.Mutex
-	fleets map[identity]*fleet
+	fleets map[config.Identity]*fleet
 	// inForce are the entries of the latest Reload, nil before the first: all are.
-	inForce  map[identity]bool
+	inForce  map[config.Identity]bool
 	retiring sync.WaitGroup
 }
 
 var _ common.ExecutorProvider = (*Provider)(nil)
 
-// identity tells runner entries apart. A rotated token keeps the fleet of an entry that has an id.
-type identity struct {
-	url, name string
-}
-
-func identityOf(runner *config.Runner) identity {
-	if runner.ID == 0 {
-		return identity{url: runner.URL, name: runner.Token}
-	}
-	return identity{url: runner.URL, name: fmt.Sprint(runner.ID)}
-}
-
 // NewProvider returns a provider without any fleet: plugins are started when their entry asks for its
 // first job.
 func NewProvider(o Options) *Provider {
-	p := &Provider{options: o, fleets: map[identity]*fleet{}}
+	p := &Provider{options: o, fleets: map[config.Identity]*fleet{}}
 	p.life, p.endLife = context.WithCancelCause(context.Background())
 	return p
 }
@@ -124,7 +111,7 @@ func (p *Provider) Acquire(ctx context.Context, runner *config.Runner) (common.S
 func (p *Provider) enter(runner *config.Runner) (*fleet, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id := identityOf(runner)
+	id := runner.Identity()
 	if p.inForce != nil && !p.inForce[id] {
 		return nil, noCapacity{errEntryGone}
 	}
@@ -150,10 +137,10 @@ func (p *Provider) enter(runner *config.Runner) (*fleet, error) {
 func (p *Provider) Reload(runners []*config.Runner) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inForce = map[identity]bool{}
+	p.inForce = map[config.Identity]bool{}
 	for _, runner := range runners {
 		if runner.Executor == p.options.Name {
-			p.inForce[identityOf(runner)] = true
+			p.inForce[runner.Identity()] = true
 		}
 	}
 	for id, f := range p.fleets {
@@ -175,7 +162,7 @@ func (p *Provider) Reload(runners []*config.Runner) {
 }
 
 // retire gives a fleet up whose gate is closed.
-func (p *Provider) retire(id identity, f *fleet) {
+func (p *Provider) retire(id config.Identity, f *fleet) {
 	f.shutdown(p.life)
 	if f.deletesInstances {
 		f.log.Info("The fleet of the removed runner entry is shut down, its instances are deleted")
@@ -191,7 +178,7 @@ func (p *Provider) retire(id identity, f *fleet) {
 func (p *Provider) Shutdown(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() { p.endLife(context.Cause(ctx)) })()
 	p.mu.Lock()
-	p.inForce = map[identity]bool{}
+	p.inForce = map[config.Identity]bool{}
 	fleets := slices.Collect(maps.Values(p.fleets))
 	p.mu.Unlock()
 

@@ -37,6 +37,22 @@ func TestAnEntryThatComesBackWhileItDrainsKeepsItsFleet(t *testing.T) {
 	require.Zero(t, killed)
 }
 
+func TestAnEntryWithoutAnIDKeepsItsFleetWhenItsTokenIsExchanged(t *testing.T) {
+	f := newFleet(t, 1)
+	former := entry(1, 1, 1)
+	former.ID = 0
+	slot := f.acquire(former)
+	exchanged := *former
+	exchanged.Token = "glrt-kjihgfedcba"
+	exchanged.Continue(former)
+	f.provider.Reload([]*config.Runner{&exchanged})
+	slot.Release()
+	f.acquire(&exchanged).Release()
+	launched, killed := f.plugins()
+	require.Equal(t, 1, launched)
+	require.Zero(t, killed)
+}
+
 func TestARequestThatOutlivesItsEntryBringsNoFleetBack(t *testing.T) {
 	f := newFleet(t, 1)
 	runner := entry(1, 1, 1)
