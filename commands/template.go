@@ -31,12 +31,13 @@ func (r *registration) mergeTemplate() error {
 	return nil
 }
 
-// fillEmpty copies fields of from into empty ones of to. Tables that are in both are merged, lists are
+// fillEmpty copies the keys of from into empty ones of to. Tables that are in both are merged, lists are
 // taken as a whole.
 func fillEmpty(to, from reflect.Value) {
 	for i := range to.NumField() {
 		target, source := to.Field(i), from.Field(i)
 		switch {
+		case !target.CanSet(): // no key
 		case target.Kind() == reflect.Pointer && target.Type().Elem().Kind() == reflect.Struct && !target.IsNil() && !source.IsNil():
 			fillEmpty(target.Elem(), source.Elem())
 		case target.IsZero() || (target.Kind() == reflect.Slice || target.Kind() == reflect.Map) && target.Len() == 0:

@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -68,10 +69,8 @@ func (b *Build) tryToPrepare(ctx, limited context.Context) (context.Context, con
 			return nil, nil, err
 		}
 		b.job.Log.Print("Will be retried in %s ...", prepareDelay)
-		select {
-		case <-limited.Done():
-			return nil, nil, context.Cause(limited)
-		case <-time.After(prepareDelay):
+		if err := pause.For(limited, prepareDelay); err != nil {
+			return nil, nil, err
 		}
 	}
 }

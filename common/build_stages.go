@@ -11,6 +11,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // The public names of stages, as they stand in sections and metrics.
@@ -318,19 +319,17 @@ func (b *Build) attempts(ctx context.Context, limit int, stage func(context.Cont
 	if b.job.Flags.IsOn(featureflags.ExponentialStageRetry) {
 		first, longest = 5*time.Second, 5*time.Minute
 	}
-	pause := first
+	wait := first
 	for attempt := 1; ; attempt++ {
 		err := stage(ctx)
 		if err == nil || attempt >= limit || ctx.Err() != nil {
 			return err
 		}
-		jittered := min(pause+rand.N(pause/4), longest)
+		jittered := min(wait+rand.N(wait/4), longest)
 		b.job.Log.Warn("Retrying in %s", jittered.Round(time.Millisecond))
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(jittered):
+		if err := pause.For(ctx, jittered); err != nil {
+			return err
 		}
-		pause = min(2*pause, longest)
+		wait = min(2*wait, longest)
 	}
 }

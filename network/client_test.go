@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -248,11 +247,4 @@ func TestPublicHeaderHasNoSecrets(t *testing.T) {
 	require.Equal(t, map[string]string{"Via": "a, b"}, publicHeader(http.Header{
 		"Via": {"a", "b"}, "Set-Cookie": {"session"}, "Location": {"https://signed"},
 	}))
-}
-
-func TestSleepEndsWithTheCauseOfItsContext(t *testing.T) {
-	cause := errors.New("cause")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	require.ErrorIs(t, sleep(ctx, time.Hour), cause)
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -43,7 +45,7 @@ func withRetries(ctx context.Context, attempt func() (*httpAnswer, error)) (*htt
 		}
 		wait := retryWait(got.Header, attempts, time.Now())
 		drain(got.Body)
-		if err := sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return &httpAnswer{pushedBack: true}, attempts, err
 		}
 	}
@@ -76,18 +78,6 @@ func backoff(first, limit time.Duration, attempts int) time.Duration {
 	const maxDoublings = 30
 	wait := min(first<<min(attempts-1, maxDoublings), limit)
 	return wait - rand.N(wait/2+1)
-}
-
-// sleep waits, at most until ctx ends, which it reports with its cause.
-func sleep(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func drain(body io.ReadCloser) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -54,7 +56,7 @@ func (t *Trace) reportOutcome(ctx context.Context, o Outcome) error {
 			wait = max(wait, asked)
 		}
 		t.log.WithError(err).WithField("retry-in", wait).Warn("Reporting the outcome of the job failed, will be retried")
-		if err := sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return fmt.Errorf("given up: %w", err)
 		}
 	}
@@ -89,7 +91,7 @@ func (t *Trace) tryOutcome(ctx context.Context, update JobUpdate) error {
 		default:
 			return errNotTaken
 		}
-		if err := sleep(ctx, t.cadence.interval); err != nil {
+		if err := pause.For(ctx, t.cadence.interval); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func (t *Trace) sendRest(ctx context.Context) error {
 			}
 			// The first one may come from a request that was cut off, and is settled by now.
 			if mismatches > 1 {
-				if err := sleep(ctx, t.cadence.interval); err != nil {
+				if err := pause.For(ctx, t.cadence.interval); err != nil {
 					return err
 				}
 			}

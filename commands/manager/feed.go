@@ -7,6 +7,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // feed offers the runner entries to workers in turn, spread evenly over the check interval, until ctx
@@ -19,7 +20,9 @@ func (m *Manager) feed(ctx, working context.Context) {
 			interval = time.Duration(file.CheckInterval) * time.Second
 		}
 		if len(file.Runners) == 0 {
-			sleep(ctx, interval)
+			if pause.For(ctx, interval) != nil {
+				return
+			}
 			continue
 		}
 		for _, runner := range file.Runners {
@@ -35,7 +38,9 @@ func (m *Manager) feed(ctx, working context.Context) {
 			} else {
 				m.options.Metrics.feedFailed(runner)
 			}
-			sleep(ctx, interval/time.Duration(len(file.Runners)))
+			if pause.For(ctx, interval/time.Duration(len(file.Runners))) != nil {
+				return
+			}
 		}
 	}
 }
@@ -61,7 +66,7 @@ const (
 // a moment: then it is offered a few times more.
 func (m *Manager) again(ctx, working context.Context, runner *config.Runner) {
 	m.running.Go(func() {
-		for pause := firstPause; pause < lastPause; pause *= 2 {
+		for wait := firstPause; wait < lastPause; wait *= 2 {
 			entry := m.inForce(runner)
 			if entry == nil || entry.StrictCheckInterval || m.pauses.has(entry) || ctx.Err() != nil || !m.workers.tryAcquire() {
 				return
@@ -71,7 +76,9 @@ func (m *Manager) again(ctx, working context.Context, runner *config.Runner) {
 			if !errors.Is(err, common.ErrNoFreeExecutor) {
 				return
 			}
-			sleep(ctx, pause)
+			if pause.For(ctx, wait) != nil {
+				return
+			}
 		}
 	})
 }
@@ -88,14 +95,4 @@ func (m *Manager) inForce(runner *config.Runner) *config.Runner {
 
 func (m *Manager) worthFeeding(runner *config.Runner) bool {
 	return runner.Token != "" && !m.pauses.has(runner) && m.health.healthy(runner, m.log)
-}
-
-// sleep waits for a while or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/featureflags"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // reloadInterval is how often the file is looked at.
@@ -22,12 +23,9 @@ func (m *Manager) watchConfig(ctx context.Context) {
 		return
 	}
 	rotations := map[string]time.Time{}
-	for ctx.Err() == nil {
-		sleep(ctx, reloadInterval)
-		if ctx.Err() == nil {
-			m.reload(false)
-			m.rotateTokens(ctx, rotations)
-		}
+	for pause.For(ctx, reloadInterval) == nil {
+		m.reload(false)
+		m.rotateTokens(ctx, rotations)
 	}
 }
 

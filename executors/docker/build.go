@@ -12,6 +12,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // build is the user's container.
@@ -235,11 +236,9 @@ func (e *executor) explainExit(ctx context.Context, id string) {
 // waitAgain asks for the end of a container when the answer was lost on the way.
 func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, error) {
 	for range waitAttempts {
-		select {
-		case <-time.After(waitPause):
-		case <-ctx.Done():
+		if err := pause.For(ctx, waitPause); err != nil {
 			e.terminate(ctx, p)
-			return 0, context.Cause(ctx)
+			return 0, err
 		}
 		select {
 		case exit := <-e.engine.ContainerWait(ctx, p.id, true):

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -52,10 +53,8 @@ func (e *executor) removeAll(ctx context.Context) error {
 	var err error
 	for attempt := range cleanupAttempts {
 		if attempt > 0 {
-			select {
-			case <-time.After(cleanupPause):
-			case <-ctx.Done():
-				return errors.Join(err, context.Cause(ctx))
+			if ended := pause.For(ctx, cleanupPause); ended != nil {
+				return errors.Join(err, ended)
 			}
 			if docker.IsConnectionFailed(err) {
 				e.reconnect(ctx)

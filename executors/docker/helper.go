@@ -15,6 +15,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // helper is the helper container: it is started when the first stage needs it, or when it is foreseen
@@ -175,10 +176,8 @@ func (e *executor) exitCode(ctx context.Context, execID string) (int, error) {
 		if !answer.Running {
 			return int(int32(answer.ExitCode)), nil
 		}
-		select {
-		case <-time.After(stagePoll):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+		if err := pause.For(ctx, stagePoll); err != nil {
+			return 0, err
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -124,10 +125,7 @@ func (s *services) explain(ctx context.Context, log *turn, one *service, failure
 	var unchecked noCheckError
 	checked := !errors.As(failure, &unchecked)
 	if checked && left > 0 {
-		select {
-		case <-time.After(min(left, logSettle)):
-		case <-ctx.Done():
-		}
+		_ = pause.For(ctx, min(left, logSettle)) // the job's end is seen by what comes next
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "\n\x1b[0;33m*** WARNING:\x1b[0;m Service %s probably didn't start properly.\n\n", one.Container.Name)

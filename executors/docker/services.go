@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // services are the service containers of a job on their way up.
@@ -117,10 +118,8 @@ func (s *services) findAddresses(ctx context.Context, one *service) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("getting exposed ports: service failed to start after %s", limit)
 		}
-		select {
-		case <-time.After(addressPoll):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := pause.For(ctx, addressPoll); err != nil {
+			return err
 		}
 	}
 }

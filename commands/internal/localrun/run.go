@@ -25,6 +25,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/common/variables"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
@@ -292,10 +293,8 @@ func (r *run) slot(ctx context.Context) (common.Slot, error) {
 			return nil, fmt.Errorf("getting room for the job: %w", err)
 		}
 		r.Log.WithError(err).Debug("no room for a job")
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(slotPause):
+		if err := pause.For(ctx, slotPause); err != nil {
+			return nil, err
 		}
 	}
 }

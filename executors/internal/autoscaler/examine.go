@@ -15,6 +15,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/executors"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/diagnosis"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/plugindir"
 )
 
@@ -211,10 +212,8 @@ func (e *examination) await(ctx context.Context, before map[string]provider.Stat
 		if state == provider.StateRunning {
 			return created, nil
 		}
-		select {
-		case <-time.After(examinePoll):
-		case <-ctx.Done():
-			return created, context.Cause(ctx)
+		if err := pause.For(ctx, examinePoll); err != nil {
+			return created, err
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/workspace"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/archive"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 )
 
@@ -134,7 +135,7 @@ func (t *Transfer) send(ctx context.Context, a plan.ArtifactUpload, upload netwo
 			return fmt.Errorf("uploading artifacts: failed %d times", try)
 		}
 		t.Console.Warning("WARNING: Retrying...")
-		if err := retry.Sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}
 	}

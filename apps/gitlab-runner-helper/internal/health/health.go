@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/console"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -72,10 +73,8 @@ func Wait(ctx context.Context, c *console.Console, dial Dial, t Target) error {
 			return nil
 		}
 		waiting = silent
-		select {
-		case <-time.After(interval):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := pause.For(ctx, interval); err != nil {
+			return err
 		}
 	}
 }

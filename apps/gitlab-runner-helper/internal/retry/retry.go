@@ -4,6 +4,8 @@ package retry
 import (
 	"context"
 	"time"
+
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // Policy is how often, and after which wait, something is tried again.
@@ -27,20 +29,8 @@ func (p Policy) Do(ctx context.Context, before func(), try func() (again bool, e
 			return err
 		}
 		before()
-		if err := Sleep(ctx, p.Wait); err != nil {
+		if err := pause.For(ctx, p.Wait); err != nil {
 			return err
 		}
-	}
-}
-
-// Sleep waits. If the context ends first, its cause is the error.
-func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 // Engine is what getting images asks of an engine.
@@ -163,10 +164,8 @@ func (g *Getter) pullWithRetries(ctx context.Context, log Log, pull docker.Pull)
 			return err
 		}
 		log.Warn("Failed to pull image %q (attempt #%d), retrying: %v", pull.Ref, attempt, redactedError{err})
-		select {
-		case <-time.After(retryMin + rand.N(retryMax-retryMin)):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := pause.For(ctx, retryMin+rand.N(retryMax-retryMin)); err != nil {
+			return err
 		}
 	}
 }
