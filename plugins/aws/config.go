@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
 // Config is the plugin's part of the runner's configuration.
@@ -21,7 +23,8 @@ type Config struct {
 	// ConfigFile and CredentialsFile replace ~/.aws/config and ~/.aws/credentials.
 	ConfigFile      string `json:"config_file"`
 	CredentialsFile string `json:"credentials_file"`
-	// Region is that of the group; empty selects the profile's, or AWS_REGION.
+	// Region is that of the group; empty selects the profile's, AWS_REGION, or that of the EC2 instance which the
+	// manager runs on.
 	Region string `json:"region"`
 	// Endpoint is an address that all services are called at; empty selects AWS's own, or what the profile's
 	// endpoint_url or AWS_ENDPOINT_URL says.
@@ -71,7 +74,23 @@ func (c Config) load(ctx context.Context) (aws.Config, error) {
 		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
 	}
 	if loaded.Region == "" {
-		return aws.Config{}, errors.New("plugin_config region: no region is known; set region, AWS_REGION, or region in the profile")
+		if loaded.Region, err = ownRegion(ctx, loaded); err != nil {
+			return aws.Config{}, fmt.Errorf("plugin_config region: no region is known; set region, AWS_REGION, or region in the profile (%w)", err)
+		}
 	}
 	return loaded, nil
+}
+
+// metadataTimeout bounds the wait for a metadata service, which answers at once where there is one.
+const metadataTimeout = 3 * time.Second
+
+// ownRegion is the region of the EC2 instance that this process runs on.
+func ownRegion(ctx context.Context, loaded aws.Config) (string, error) {
+	ctx, stop := context.WithTimeout(ctx, metadataTimeout)
+	defer stop()
+	answer, err := imds.NewFromConfig(loaded).GetRegion(ctx, nil)
+	if err != nil {
+		return "", fmt.Errorf("asking the instance's metadata service: %w", err)
+	}
+	return answer.Region, nil
 }
