@@ -77,6 +77,9 @@ func (g *InstanceGroup) instance(ctx context.Context, id string) (ec2types.Insta
 			if one.State != nil && one.State.Name != ec2types.InstanceStateNameRunning {
 				return one, fmt.Errorf("instance %q cannot be connected to: it is %s", id, one.State.Name)
 			}
+			if one.InstanceLifecycle == ec2types.InstanceLifecycleTypeSpot {
+				g.spot.Store(true)
+			}
 			if one.Placement == nil {
 				one.Placement = &ec2types.Placement{}
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
@@ -38,7 +39,7 @@ type InstanceGroup struct {
 	// key is the operator's, or one made for this process; empty if the operator looks after credentials.
 	key sshkey.Pair
 	// spot says that instances may be reclaimed at short notice.
-	spot bool
+	spot atomic.Bool
 	// spotRefused: the operator was told that notices cannot be read.
 	spotRefused bool
 }
@@ -60,7 +61,7 @@ func (g *InstanceGroup) Init(ctx context.Context, logger hclog.Logger, settings 
 	if err != nil {
 		return provider.ProviderInfo{}, err
 	}
-	g.spot = mayUseSpot(group)
+	g.spot.Store(mayUseSpot(group))
 	(&inspection{group: group, scaling: g.scaling, compute: g.compute, log: g.log}).run(ctx)
 	return provider.ProviderInfo{
 		ID:        path.Join("aws", loaded.Region, g.Name),

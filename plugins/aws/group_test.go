@@ -229,6 +229,16 @@ func TestASpotInstanceThatWasGivenNoticeIsAsGoodAsGone(t *testing.T) {
 	require.Contains(t, a.log.String(), "allow ec2:DescribeSpotInstanceRequests")
 }
 
+func TestASpotInstanceOfALaunchTemplateIsKnownAsSoonAsItIsConnectedTo(t *testing.T) {
+	a := open(t, aws.Options{SpotTemplate: true}, provider.Settings{})
+	ids := a.grow(2)
+	require.Zero(t, a.cloud.Calls("DescribeSpotInstanceRequests"), "nothing tells of spot instances yet")
+	_, err := a.ConnectInfo(t.Context(), ids[0])
+	require.NoError(t, err)
+	a.cloud.Reclaim(ids[1])
+	require.Equal(t, map[string]provider.State{ids[0]: provider.StateRunning, ids[1]: provider.StateDeleting}, a.list())
+}
+
 func TestTheRunnerIsLetInByAKeyOfItsOwn(t *testing.T) {
 	a := open(t, aws.Options{}, provider.Settings{ConnectorConfig: provider.ConnectorConfig{Timeout: time.Minute}})
 	id := a.grow(1)[0]

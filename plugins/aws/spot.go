@@ -13,8 +13,8 @@ import (
 // reclaimCodes are the statuses of a spot request whose instance is about to be taken away.
 var reclaimCodes = []string{"marked-for-termination", "marked-for-stop"}
 
-// mayUseSpot says whether the group buys spot instances. A launch template that asks for them on its own is
-// not looked into: without a policy of mixed instances the group's own events tell of the loss.
+// mayUseSpot says whether the group itself buys spot instances. Where its launch template does, only the instances
+// tell, once they are described.
 func mayUseSpot(group types.AutoScalingGroup) bool {
 	policy := group.MixedInstancesPolicy
 	if policy == nil || policy.InstancesDistribution == nil {
@@ -27,7 +27,7 @@ func mayUseSpot(group types.AutoScalingGroup) bool {
 // reclaimed returns the instances that were given notice. Where that may not be asked, none was, and the
 // operator is told once.
 func (g *InstanceGroup) reclaimed(ctx context.Context) (map[string]bool, error) {
-	if !g.spot || g.spotRefused {
+	if !g.spot.Load() || g.spotRefused {
 		return nil, nil
 	}
 	found := map[string]bool{}

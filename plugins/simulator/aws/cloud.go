@@ -29,8 +29,9 @@ type Options struct {
 	Platform string
 	// PasswordData is the encrypted password of instances with Windows, in base64.
 	PasswordData string
-	// Spot says that the group buys spot instances.
-	Spot bool
+	// Spot says that the group buys spot instances, SpotTemplate that its launch template does, of which the group
+	// itself tells nothing.
+	Spot, SpotTemplate bool
 	// Policies are the names of scaling policies, SuspendedProcesses those of the group's processes.
 	Policies, SuspendedProcesses []string
 	// InstanceTypes are those that the group may choose from; names that begin with "arm." have arm64.

@@ -46,6 +46,7 @@ type instanceDetails struct {
 	Architecture string `xml:"architecture"`
 	Platform     string `xml:"platform,omitempty"`
 	Zone         string `xml:"placement>availabilityZone"`
+	Lifecycle    string `xml:"instanceLifecycle,omitempty"`
 }
 
 func (c *Cloud) describeInstances(_ context.Context, asked call) (any, error) {
@@ -57,11 +58,15 @@ func (c *Cloud) describeInstances(_ context.Context, asked call) (any, error) {
 		XMLName   xml.Name          `xml:"DescribeInstancesResponse"`
 		Instances []instanceDetails `xml:"reservationSet>item>instancesSet>item"`
 	}{}
+	lifecycle := ""
+	if c.options.Spot || c.options.SpotTemplate {
+		lifecycle = "spot"
+	}
 	for _, one := range found {
 		// The machines have one address: it stands for both.
 		answer.Instances = append(answer.Instances, instanceDetails{
 			ID: one.id, State: computeState(one), Private: one.address, Public: one.address,
-			Architecture: "x86_64", Platform: c.options.Platform, Zone: c.options.Region + zone,
+			Architecture: "x86_64", Platform: c.options.Platform, Zone: c.options.Region + zone, Lifecycle: lifecycle,
 		})
 	}
 	return answer, nil
