@@ -7,9 +7,13 @@ package executors
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 )
+
+// ErrGone is wrapped by the errors of Environment.Connect when the machine is lost for good.
+var ErrGone = errors.New("the machine is gone")
 
 // Environment is a machine that a job was given.
 type Environment interface {
@@ -17,7 +21,8 @@ type Environment interface {
 	ID() string
 
 	// Connect returns a connection to the machine. Environments that share one connection among
-	// jobs return a handle on it, so that Close ends the job's use and not the connection.
+	// jobs return a handle on it, so that Close ends the job's use and not the connection. An error that
+	// wraps ErrGone is final.
 	Connect(ctx context.Context) (Client, error)
 }
 

@@ -124,10 +124,10 @@ func TestAnInstanceThatIsReportedLostIsEmptiedAndDeleted(t *testing.T) {
 		r.wait(time.Second)
 		require.Equal(t, []string{"i-1"}, g.deletions())
 		require.Equal(t, []string{
-			"error instance unexpectedly removed instance=i-1 max-use-count=0 reason=connection to instance lost: broken pipe slots=map[0:a] used=1",
+			"error instance unexpectedly removed instance=i-1 max-use-count=0 reason=instance was reported lost: broken pipe slots=map[0:a] used=1",
 		}, r.journal.lines("instance unexpectedly removed"))
 		require.Equal(t, []string{
-			"info instance marked for removal instance=i-1 reason=connection to instance lost: broken pipe",
+			"info instance marked for removal instance=i-1 reason=instance was reported lost: broken pipe",
 		}, r.journal.lines("instance marked for removal"))
 	})
 }

@@ -321,7 +321,7 @@ func TestAMarkedInstanceIsRemovedAfterARestart(t *testing.T) {
 		r.wait(time.Second)
 		require.Equal(t, []string{"i-1"}, g.deletions())
 		require.Equal(t, []string{
-			"info instance marked for removal instance=i-1 reason=connection to instance lost: it failed (before restart)",
+			"info instance marked for removal instance=i-1 reason=instance was reported lost: it failed (before restart)",
 		}, r.journal.lines("instance marked for removal"))
 	})
 }

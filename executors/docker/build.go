@@ -235,23 +235,25 @@ func (e *executor) explainExit(ctx context.Context, id string) {
 
 // waitAgain asks for the end of a container when the answer was lost on the way.
 func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, error) {
+	lost = fmt.Errorf("waiting for the container: %w", lost)
 	for range waitAttempts {
-		if err := pause.For(ctx, waitPause); err != nil {
-			e.terminate(ctx, p)
-			return 0, err
+		if !e.answers(ctx) && ctx.Err() == nil {
+			return 0, stoppedError{lost}
 		}
 		select {
 		case exit := <-e.engine.ContainerWait(ctx, p.id, true):
 			if exit.Err == nil {
 				return exit.Code, nil
 			}
-			lost = exit.Err
+			lost = fmt.Errorf("waiting for the container: %w", exit.Err)
 		case <-ctx.Done():
+		}
+		if pause.For(ctx, waitPause) != nil {
 			e.terminate(ctx, p)
 			return 0, context.Cause(ctx)
 		}
 	}
-	return 0, fmt.Errorf("waiting for the container: %w", lost)
+	return 0, lost
 }
 
 // nativeStop says whether containers are stopped by the engine's own signal alone. Where a container sees

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"gitlab.com/gitlab-org/gitlab-runner/executors"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
@@ -44,27 +45,28 @@ func (e *executor) Cleanup(ctx context.Context) error {
 	return err
 }
 
-// removeAll removes in rounds: what failed once may succeed over a new connection.
+// removeAll removes in rounds: what failed once may succeed over a new connection. Of a machine that is gone nothing
+// is left to remove.
 func (e *executor) removeAll(ctx context.Context) error {
 	containers, network := e.made.all()
 	if e.engine == nil || len(containers) == 0 && network == "" {
 		return nil
 	}
-	var err error
-	for attempt := range cleanupAttempts {
-		if attempt > 0 {
-			if ended := pause.For(ctx, cleanupPause); ended != nil {
-				return errors.Join(err, ended)
-			}
-			if docker.IsConnectionFailed(err) {
-				e.reconnect(ctx)
+	for attempt := 1; ; attempt++ {
+		err := e.removeRound(ctx)
+		if err == nil || attempt == cleanupAttempts {
+			return err
+		}
+		if docker.IsConnectionFailed(err) {
+			if failure := e.reconnect(ctx); errors.Is(failure, executors.ErrGone) {
+				e.log.WithError(failure).Info("The machine is gone, and what the job made there with it")
+				return nil
 			}
 		}
-		if err = e.removeRound(ctx); err == nil {
-			return nil
+		if ended := pause.For(ctx, cleanupPause); ended != nil {
+			return errors.Join(err, ended)
 		}
 	}
-	return err
 }
 
 // removeRound removes containers, then what only they used.
@@ -121,12 +123,14 @@ func (e *executor) removeNetwork(ctx context.Context, name string) error {
 }
 
 // reconnect replaces a connection that was lost. Without success the old one stays, and fails again.
-func (e *executor) reconnect(ctx context.Context) {
+func (e *executor) reconnect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
-	if err := e.reach(ctx); err != nil {
+	err := e.reach(ctx)
+	if err != nil && !errors.Is(err, executors.ErrGone) {
 		e.log.WithError(err).Warning("reconnecting to clean up after a job failed")
 	}
+	return err
 }
 
 // inParallel calls a function for each name and joins the errors.

@@ -15,6 +15,7 @@ import (
 // engine is what the executor asks of a Docker engine; see docker.Client for what the calls do.
 type engine interface {
 	images.Engine
+	Ping(ctx context.Context) error
 	ImageLoad(ctx context.Context, archive io.Reader) (string, error)
 	ImageTag(ctx context.Context, id, ref string) error
 

@@ -147,9 +147,9 @@ func (e *executor) HelperReady() <-chan struct{} { return e.helper.ready }
 // Run runs a stage.
 func (e *executor) Run(ctx context.Context, stage common.Stage) error {
 	if stage.Where == common.InHelper {
-		return e.runHelper(ctx, stage)
+		return e.blame(ctx, e.runHelper(ctx, stage))
 	}
-	return e.runBuild(ctx, stage)
+	return e.blame(ctx, e.runBuild(ctx, stage))
 }
 
 // compile makes the plan of the job.

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
+	"github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
@@ -36,6 +37,7 @@ type fakeEngine struct {
 	fail map[string]error
 
 	mu         sync.Mutex
+	halted     bool
 	calls      []string
 	containers map[string]*fakeContainer
 	execs      map[string]*fakeRun
@@ -80,7 +82,41 @@ func (f *fakeEngine) called(format string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, text)
+	if f.halted {
+		return unreachable()
+	}
 	return f.fail[text]
+}
+
+// unreachable is the error of a call to an engine that does not run.
+func unreachable() error { return client.ErrorConnectionFailed("unix:///fake.sock") }
+
+// halt ends the engine, but not its containers, and breaks off what is waited for. Nothing answers until resume.
+func (f *fakeEngine) halt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.halted = true
+	for _, c := range f.containers {
+		for _, waiting := range c.waits {
+			waiting <- docker.Exit{Err: io.ErrUnexpectedEOF}
+		}
+		c.waits = nil
+	}
+}
+
+func (f *fakeEngine) resume() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.halted = false
+}
+
+func (f *fakeEngine) Ping(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.halted {
+		return unreachable()
+	}
+	return nil
 }
 
 func (f *fakeEngine) log() []string {
@@ -243,6 +279,10 @@ func (f *fakeEngine) ContainerWait(ctx context.Context, id string, _ bool) <-cha
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.halted {
+		exit <- docker.Exit{Err: unreachable()}
+		return exit
+	}
 	c.waits = append(c.waits, exit)
 	context.AfterFunc(ctx, func() {
 		select {

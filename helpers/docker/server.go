@@ -17,6 +17,12 @@ type Server struct {
 	APIVersion string
 }
 
+// Ping asks the engine for a sign of life.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.library().Ping(ctx)
+	return err
+}
+
 // Server asks the engine about itself and settles on an API version for this client. It is called
 // before anything else, unless Options.APIVersion was given.
 func (c *Client) Server(ctx context.Context) (Server, error) {

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Census is what there is on this machine that a manager and its instances make: containers, volumes,
@@ -109,14 +111,33 @@ func KillInstance(instance string) error {
 	return err
 }
 
-// FreezeInstance stops everything in an instance, but leaves its connections open.
+// FreezeInstance stops everything in an instance, which stays in the group, and leaves its connections open. The
+// kernel may refuse to freeze processes that are being made at the moment, so that it is tried a few times.
 func FreezeInstance(instance string) error {
-	_, err := output("docker", "pause", instance)
+	const tries = 20
+	var err error
+	for range tries {
+		if _, err = output("docker", "pause", instance); err == nil || !strings.Contains(err.Error(), "unable to freeze") {
+			return err
+		}
+	}
 	return err
 }
 
-// PauseInstance freezes an instance, so that nothing on it answers while it stays in the group.
-func PauseInstance(instance string) error {
-	_, err := output("docker", "pause", instance)
+// StopEngine ends the engine of an instance, which stays in the group and can be reached.
+func StopEngine(instance string) error {
+	text, err := output("docker", "inspect", "--format", "{{.State.Pid}}", instance)
+	if err != nil {
+		return err
+	}
+	keeper, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return fmt.Errorf("instance %s has no process: %w", instance, err)
+	}
+	// The instance's first process would end with its engine.
+	if err := syscall.Kill(keeper, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stopping the first process of instance %s: %w", instance, err)
+	}
+	_, err = InInstance(instance, "pkill", "-KILL", "dockerd")
 	return err
 }

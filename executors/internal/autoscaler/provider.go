@@ -40,6 +40,10 @@ type Inner interface {
 	// Unusable says whether an error of an executor's Connect means that nothing on the machine can
 	// run jobs, as when its engine has stopped.
 	Unusable(err error) bool
+
+	// Stopped says whether an error of an executor's Run, or one that wraps it, means that nothing on the
+	// machine will run jobs any more.
+	Stopped(err error) bool
 }
 
 // Options say what a Provider needs.

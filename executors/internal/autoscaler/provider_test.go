@@ -3,6 +3,7 @@ package autoscaler_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -52,6 +53,8 @@ type fleet struct {
 	clients map[string]*client
 	warmed  []string
 	warm    error
+	// run is what becomes of a stage; nil is its success.
+	run func() error
 	// connect is what the wrapped executor does; nil connects to its environment.
 	connect func(ctx context.Context, env executors.Environment) error
 }
@@ -147,6 +150,7 @@ func (c *client) Err() error                                      { return c.err
 func (f *fleet) Features() spec.Features { return spec.Features{Image: true} }
 func (f *fleet) DefaultShell() string    { return "bash" }
 func (f *fleet) Unusable(err error) bool { return errors.Is(err, errEngineStopped) }
+func (f *fleet) Stopped(err error) bool  { return errors.Is(err, errEngineStopped) }
 func (f *fleet) Examine(ctx context.Context, _ *config.Runner, env executors.Environment, report diagnosis.Report) {
 	client, err := env.Connect(ctx)
 	if err != nil {
@@ -189,8 +193,13 @@ func (i *inner) OpenTerminal(context.Context) (io.ReadWriteCloser, error) {
 	return nil, errors.New("there is no terminal here")
 }
 
-func (i *inner) Run(context.Context, common.Stage) error { return nil }
-func (i *inner) Cleanup(context.Context) error           { return nil }
+func (i *inner) Run(context.Context, common.Stage) error {
+	if i.fleet.run != nil {
+		return i.fleet.run()
+	}
+	return nil
+}
+func (i *inner) Cleanup(context.Context) error { return nil }
 
 func entry(idle, capacity, max int) *config.Runner {
 	return &config.Runner{
@@ -391,6 +400,33 @@ func TestTheLossOfTheConnectionEndsTheJobWithItsReason(t *testing.T) {
 	require.ErrorContains(t, context.Cause(watched), "instance "+machine.Hostname+" was lost during the job")
 	require.ErrorContains(t, context.Cause(watched), "instance unexpectedly removed")
 	slot.Release()
+}
+
+func TestAnInstanceWhoseEngineHasStoppedIsLostToAllJobsOnIt(t *testing.T) {
+	f := newFleet(t, 1)
+	runner := entry(2, 2, 1)
+	var slots []common.Slot
+	var executors []common.Executor
+	var watched []context.Context
+	for range 2 {
+		slot := f.acquire(runner)
+		executor := slot.NewExecutor(f.job(runner))
+		_, err := executor.Connect(t.Context())
+		require.NoError(t, err)
+		ctx, stop := slot.Watch(t.Context())
+		defer stop()
+		slots, executors, watched = append(slots, slot), append(executors, executor), append(watched, ctx)
+	}
+	f.run = func() error { return common.ExitError(1) }
+	require.EqualError(t, executors[0].Run(watched[0], common.Stage{}), common.ExitError(1).Error(), "a script that fails is no loss")
+	f.run = func() error { return fmt.Errorf("asking for the exit code: %w", errEngineStopped) }
+	err := executors[0].Run(watched[0], common.Stage{})
+	require.Regexp(t, "^instance .* was lost during the job: instance unexpectedly removed: .*the engine has stopped; it may have run out of memory", err.Error())
+	<-watched[1].Done()
+	require.EqualError(t, context.Cause(watched[1]), err.Error())
+	for _, slot := range slots {
+		slot.Release()
+	}
 }
 
 func TestALostInstanceIsReplacedForTheNextTryAndItsSlotGivenBackOnce(t *testing.T) {

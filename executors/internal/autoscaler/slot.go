@@ -21,6 +21,9 @@ const (
 	// noticeAfter is how long a job waits for its instance before its log says so.
 	noticeAfter = 3 * time.Second
 
+	// toldWithin bounds the wait until jobs know that their instance was given up.
+	toldWithin = time.Second
+
 	// instanceTries bounds how many instances one preparation tries that turn out to be dead. Nothing
 	// of the user's has run by then, so that a dead instance need not fail a job.
 	instanceTries = 3
@@ -68,7 +71,11 @@ func (s *slot) Watch(ctx context.Context) (context.Context, context.CancelFunc) 
 	unhook := context.AfterFunc(watched, func() {
 		cause := context.Cause(watched)
 		if ctx.Err() == nil && cause != nil && !errors.Is(cause, context.Canceled) {
-			cause = fmt.Errorf("instance %s was lost during the job: %w; look for what removed or stopped it in the events of the cloud provider", acquisition.InstanceID(), cause)
+			advice := "look for what removed or stopped it in the events of the cloud provider"
+			if s.fleet.options.Inner.Stopped(cause) {
+				advice = "it may have run out of memory or disk: see the engine's log on an instance of the same kind"
+			}
+			cause = fmt.Errorf("instance %s was lost during the job: %w; %s", acquisition.InstanceID(), cause, advice)
 		}
 		cancel(cause)
 	})
@@ -116,6 +123,9 @@ func (s *slot) Connect(ctx context.Context) (executors.Client, error) {
 		return nil, errors.New("no instance was acquired")
 	}
 	info, err := acquisition.InstanceConnectInfo(ctx)
+	if errors.Is(err, taskscaler.ErrInstanceUnexpectedlyRemoved) {
+		return nil, fmt.Errorf("%w: getting instance connect info: %w", executors.ErrGone, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("getting instance connect info: %w", err)
 	}
@@ -241,6 +251,22 @@ func (e *executor) Connect(ctx context.Context) (common.Machine, error) {
 			e.slot.fleet.log.WithError(err).WithField("instance", acquisition.InstanceID()).Warning("cleaning up on an instance that cannot be used failed")
 		}
 		e.Executor = e.slot.fleet.options.Inner.NewExecutor(e.job, e.slot)
+	}
+}
+
+// Run runs a stage. An instance on which nothing will run any more is given up, for all jobs on it: the context says
+// so then.
+func (e *executor) Run(ctx context.Context, stage common.Stage) error {
+	err := e.Executor.Run(ctx, stage)
+	if err == nil || ctx.Err() != nil || !e.slot.fleet.options.Inner.Stopped(err) {
+		return err
+	}
+	e.slot.fleet.lost(e.slot.ID(), err)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(toldWithin):
+		return err
 	}
 }
 

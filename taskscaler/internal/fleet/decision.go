@@ -64,7 +64,7 @@ const (
 	lossVanished  = "instance disappeared"
 	lossDeletion  = "instance is being deleted by somebody else"
 	lossSuspended = "instance was suspended by somebody else"
-	lossReported  = "connection to instance lost: "
+	lossReported  = "instance was reported lost: "
 )
 
 // Apply records that a decision is being carried out. Lose puts tasks whose owners do not know of the
