@@ -88,6 +88,7 @@ func New(env Environment) *cli.Command {
 			verifyCommand(env, log),
 			unregisterCommand(env, log),
 			runSingleCommand(env, log),
+			wrapperCommand(env, log),
 			resetTokenCommand(env, log),
 			listCommand(env, log),
 			lintCommand(env),

@@ -12,10 +12,7 @@ import (
 
 // announce logs what runs here and in which mode, and warns of a value that was meant for a switch.
 func announce(env Environment, log *logrus.Logger, c *cli.Command) {
-	v := env.Version
-	log.WithFields(logrus.Fields{
-		"arch": v.Arch, "os": v.OS, "pid": os.Getpid(), "revision": v.Revision, "version": v.Version,
-	}).Info("Runtime platform")
+	announcePlatform(env, log)
 	for _, arg := range c.Args().Slice() {
 		if arg == "true" || arg == "false" {
 			log.Warningf("The argument %q has no effect: a switch is turned off by --switch=false, in one word", arg)
@@ -33,6 +30,13 @@ func announce(env Environment, log *logrus.Logger, c *cli.Command) {
 		log.Warning("The user-mode requires you to manually start builds processing: gitlab-runner run")
 	}
 	log.Warning("Use sudo for system-mode: sudo gitlab-runner...")
+}
+
+func announcePlatform(env Environment, log *logrus.Logger) {
+	v := env.Version
+	log.WithFields(logrus.Fields{
+		"arch": v.Arch, "os": v.OS, "pid": os.Getpid(), "revision": v.Revision, "version": v.Version,
+	}).Info("Runtime platform")
 }
 
 // setHome sets HOME from the user database where the environment has none, as under some init systems.
