@@ -28,7 +28,7 @@ const (
 func wrapperCommand(env Environment, log *logrus.Logger) *cli.Command {
 	return &cli.Command{
 		Name:      "wrapper",
-		Usage:     "run another gitlab-runner, which is watched and stopped over gRPC",
+		Usage:     "run another gitlab-runner that is stopped over gRPC",
 		ArgsUsage: "-- COMMAND [ARGUMENT...]",
 		Description: "Example:\n" +
 			"  gitlab-runner wrapper --grpc-listen unix:///run/gitlab-runner/wrapper.sock \\\n" +
@@ -40,8 +40,8 @@ func wrapperCommand(env Environment, log *logrus.Logger) *cli.Command {
 		// From the command's name on, flags are the command's.
 		StopOnNthArg: new(1),
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: flagGRPCListen, Value: defaultGRPCListen, Usage: "serve gRPC on `ADDRESS`, tcp://HOST:PORT or unix:///PATH"},
-			&cli.DurationFlag{Name: flagTerminationTimeout, Value: defaultTerminationTimeout, Usage: "kill COMMAND if it still runs `DURATION` after SIGTERM"},
+			&cli.StringFlag{Name: flagGRPCListen, Value: defaultGRPCListen, DefaultText: defaultGRPCListen, Usage: "serve gRPC on `ADDRESS`, tcp://HOST:PORT or unix:///PATH"},
+			&cli.DurationFlag{Name: flagTerminationTimeout, Value: defaultTerminationTimeout, DefaultText: defaultTerminationTimeout.String(), Usage: "kill COMMAND if it still runs `DURATION` after SIGTERM"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error { return wrap(ctx, env, log, c) },
 	}

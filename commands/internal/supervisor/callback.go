@@ -96,25 +96,27 @@ func newCaller(log logrus.FieldLogger) caller {
 // deliver calls until that succeeds, it was tried often enough, or ctx ends.
 func (c caller) deliver(ctx context.Context, callback Callback) {
 	log := c.log.WithField("callback", callback.host())
+	pause := callbackPause
 	for attempt := 1; ; attempt++ {
 		err := c.call(ctx, callback)
 		if err == nil {
 			log.Info("The callback was delivered")
 			return
 		}
+		if attempt < callbackAttempts && ctx.Err() == nil {
+			log.WithError(err).WithField("attempt", attempt).Warning("The callback failed and is tried again")
+			select {
+			case <-time.After(pause):
+				pause *= 2
+				continue
+			case <-ctx.Done():
+			}
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		log := log.WithError(err).WithField("attempt", attempt)
-		if attempt == callbackAttempts || ctx.Err() != nil {
-			log.Error("The callback was not delivered")
-			return
-		}
-		log.Warning("The callback failed and is tried again")
-		select {
-		case <-time.After(callbackPause << (attempt - 1)):
-		case <-ctx.Done():
-		}
+		log.WithError(err).WithField("attempt", attempt).Error("The callback was not delivered")
+		return
 	}
 }
 
