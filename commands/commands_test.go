@@ -2,9 +2,12 @@ package commands_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +19,29 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// stubbornEnv has the test binary act as a command that does not end: see actStubbornly.
+const stubbornEnv = "TEST_ACT_STUBBORNLY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(stubbornEnv) != "" {
+		actStubbornly()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// actStubbornly prints the signals that it gets.
+func actStubbornly() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals)
+	fmt.Println("ready")
+	for s := range signals {
+		// The Go runtime signals itself for reasons of its own.
+		if s == syscall.SIGHUP || s == syscall.SIGTERM {
+			fmt.Println(s)
+		}
+	}
+}
 
 // run runs the program with arguments and answers to its questions.
 func run(t *testing.T, answers string, args ...string) (stdout, stderr string, err error) {

@@ -39,7 +39,9 @@ const (
 	stubborn = "stubborn"
 	// childless is stubborn without a child.
 	childless = "childless"
-	// keeper supervises a runner.
+	// idle prints the signals it gets, and ends at SIGQUIT.
+	idle = "idle"
+	// keeper supervises an idle one.
 	keeper = "keeper"
 )
 
@@ -56,7 +58,7 @@ func act(role string) int {
 			return 1
 		}
 	case keeper:
-		p := New(Options{Path: os.Args[0], Env: append(os.Environ(), actEnv+"="+runner), Stdout: os.Stdout, Log: silent()})
+		p := New(Options{Path: os.Args[0], Env: append(os.Environ(), actEnv+"="+idle), Stdout: os.Stdout, Log: silent()})
 		if err := p.Start(); err != nil {
 			fmt.Println(err)
 			return 1
@@ -68,18 +70,15 @@ func act(role string) int {
 	draining := false
 	for s := range signals {
 		fmt.Println(s)
-		if role != runner {
-			continue
-		}
-		switch s {
-		case syscall.SIGTERM:
-			return 7
-		case syscall.SIGQUIT:
+		switch {
+		case role == idle && s == syscall.SIGQUIT:
+			return 0
+		case role == runner && s == syscall.SIGQUIT:
 			draining = true
-		case syscall.SIGHUP:
-			if draining {
-				return 0
-			}
+		case role == runner && s == syscall.SIGTERM:
+			return 7
+		case draining && s == syscall.SIGHUP:
+			return 0
 		}
 	}
 	return 1

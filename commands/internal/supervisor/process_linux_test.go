@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAProcessIsAskedToEndWhenItsSupervisorWasKilled(t *testing.T) {
+func TestAProcessIsAskedToFinishItsWorkWhenItsSupervisorWasKilled(t *testing.T) {
 	out, w := newOutput(t)
 	supervisor := exec.Command(os.Args[0])
 	supervisor.Env = append(os.Environ(), actEnv+"="+keeper)
@@ -18,6 +18,6 @@ func TestAProcessIsAskedToEndWhenItsSupervisorWasKilled(t *testing.T) {
 	out.shows("ready")
 	require.NoError(t, supervisor.Process.Kill())
 	require.Error(t, supervisor.Wait())
-	out.shows("terminated")
+	out.shows("quit")
 	out.ends()
 }
