@@ -31,7 +31,7 @@ func wrapperCommand(env Environment, log *logrus.Logger) *cli.Command {
 		Usage:     "run another gitlab-runner that is stopped over gRPC",
 		ArgsUsage: "-- COMMAND [ARGUMENT...]",
 		Description: "Example:\n" +
-			"  gitlab-runner wrapper --grpc-listen unix:///run/gitlab-runner/wrapper.sock \\\n" +
+			"  gitlab-runner wrapper --grpc-listen unix:///run/gitlab-runner-wrapper.sock \\\n" +
 			"    -- run --config /etc/gitlab-runner/config.toml\n\n" +
 			"COMMAND is one of this program. The wrapper stays when it has ended, to tell so.\n" +
 			"SIGTERM, SIGINT and SIGQUIT end both: COMMAND gets SIGTERM, and is killed when\n" +

@@ -21,6 +21,7 @@ var rooms = map[string][]string{
 	"":                            {"commands", "helpers"},
 	"apps/gitlab-runner-helper":   {"apps/gitlab-runner-helper", "common/plan", "network", "helpers", "shells"},
 	"commands":                    {"commands", "common", "network", "executors", "helpers", "shells"},
+	"commands/processwrapper":     {},
 	"common":                      {"common", "shells", "helpers"},
 	"common/config":               {"helpers"},
 	"common/featureflags":         {},
