@@ -39,7 +39,7 @@ const (
 // The reasons for which a process cannot be asked to end.
 var (
 	ErrNotRunning = errors.New("no process is running")
-	ErrNoSignals  = errors.New("a process cannot be asked to end on Windows, which has no signals: end the wrapper, which kills it")
+	ErrNoSignals  = errors.New("on Windows a process cannot be asked to end, as there are no signals: it is killed when the wrapper ends")
 )
 
 // Options say what to run.
@@ -68,8 +68,8 @@ type Process struct {
 	status  Status
 	failure string
 	child   *os.Process
-	// told says that the process was told to abort its work. It would take a second time for the demand to
-	// end without cleaning up.
+	// told says that the process was told to abort its work. Told a second time it would end without
+	// cleaning up.
 	told     bool
 	callback *Callback
 	// abandon ends attempts to deliver a callback.
@@ -246,7 +246,7 @@ func (p *Process) end(ctx context.Context, timeout time.Duration) error {
 		return nil
 	}
 	<-p.ended
-	return fmt.Errorf("the process was killed, and its process group with it: %w", cause)
+	return fmt.Errorf("%s: %w", killed, cause)
 }
 
 func (p *Process) abortOnce() error {

@@ -11,6 +11,9 @@ func askToAbort(*os.Process) error { return ErrNoSignals }
 
 func askToReload(*os.Process) error { return ErrNoSignals }
 
+// killed says what killGroup does.
+const killed = "the process was killed"
+
 // killGroup kills the process. What it started is left to its own means: plugins end with their host.
 func killGroup(p *os.Process) error { return p.Kill() }
 
