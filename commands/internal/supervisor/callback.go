@@ -10,6 +10,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/http/httpguts"
+
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 )
 
 const (
@@ -96,7 +98,7 @@ func newCaller(log logrus.FieldLogger) caller {
 // deliver calls until that succeeds, it was tried often enough, or ctx ends.
 func (c caller) deliver(ctx context.Context, callback Callback) {
 	log := c.log.WithField("callback", callback.host())
-	pause := callbackPause
+	wait := callbackPause
 	for attempt := 1; ; attempt++ {
 		err := c.call(ctx, callback)
 		if err == nil {
@@ -105,11 +107,9 @@ func (c caller) deliver(ctx context.Context, callback Callback) {
 		}
 		if attempt < callbackAttempts && ctx.Err() == nil {
 			log.WithError(err).WithField("attempt", attempt).Warning("The callback failed and is tried again")
-			select {
-			case <-time.After(pause):
-				pause *= 2
+			if pause.For(ctx, wait) == nil {
+				wait *= 2
 				continue
-			case <-ctx.Done():
 			}
 		}
 		if ctx.Err() != nil {
