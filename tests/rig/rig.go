@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/project"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/sample"
 )
 
@@ -52,7 +53,7 @@ type Rig struct {
 
 // New starts a rig. Close it.
 func New(o Options) (*Rig, error) {
-	root, err := projectRoot()
+	root, err := project.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +81,21 @@ func New(o Options) (*Rig, error) {
 		Coordinator: c, Dir: o.Dir, Head: head, Gateway: gateway,
 		root: root, mark: "GITLAB_RUNNER_RIG=" + rand.Text(),
 	}, nil
+}
+
+// CheckBuilt fails when the programs that a rig runs were not built.
+func CheckBuilt() error {
+	root, err := project.Root()
+	if err != nil {
+		return err
+	}
+	r := &Rig{root: root}
+	for _, path := range []string{r.Program("gitlab-runner"), r.PluginPath()} {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("looking for what has to be built: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close ends the stand-in, and what follows instances.
@@ -130,23 +146,6 @@ func (r *Rig) WriteConfig(text string) error {
 		return err
 	}
 	return os.Rename(next, r.ConfigPath())
-}
-
-func projectRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("the project's root is not above the working directory")
-		}
-		dir = parent
-	}
 }
 
 // bridgeAddress is this machine's address on the bridge of the local engine. The engine itself does not

@@ -2,13 +2,14 @@ package s3server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+
+	"gitlab.com/gitlab-org/gitlab-runner/tests/project"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 // Install builds the server's program if it is not there, which it tells progress first, and returns the
 // program's path. Go's module proxy, or a cache of its modules, has to be within reach for that.
 func Install(ctx context.Context, progress io.Writer) (string, error) {
-	root, err := projectRoot()
+	root, err := project.Root()
 	if err != nil {
 		return "", err
 	}
@@ -53,21 +54,4 @@ func Install(ctx context.Context, progress io.Writer) (string, error) {
 		return "", fmt.Errorf("installing the S3 server: %w", err)
 	}
 	return program, nil
-}
-
-func projectRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("the project's root is not above the working directory")
-		}
-		dir = parent
-	}
 }
