@@ -149,3 +149,10 @@ func TestOnlyOnePackageMakesDockerClients(t *testing.T) {
 		}
 	}
 }
+
+// What a program imports of tests would be built into it.
+func TestOnlyTestsSetRigsUpForTests(t *testing.T) {
+	for _, p := range list(t, "../..", "./...") {
+		require.NotContains(t, p.Imports, product+"/tests/rig/rigtest", "%s is no test", p.ImportPath)
+	}
+}

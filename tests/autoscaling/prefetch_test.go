@@ -27,22 +27,22 @@ func TestImagesAreThereBeforeTheFirstJob(t *testing.T) {
 	host, _, _ := strings.Cut(image, "/")
 	insecure := fmt.Sprintf("      engine_config = {insecure-registries = [%q]}\n", host)
 
-	s.start(s.Text(s.config(rig.Config{IdleCount: 1, Plugin: insecure})))
-	s.awaitLog("instance is warm")
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, Plugin: insecure}))
+	s.AwaitLog("", "instance is warm")
 	without := s.toFirstCommand(image)
-	s.stop()
+	s.Stop()
 
-	s.start(s.Text(s.config(rig.Config{IdleCount: 1, Plugin: insecure, Autoscaler: fmt.Sprintf("    prefetch_images = [%q]", image)})))
-	s.awaitLog("image is on the instance ahead of its jobs", image)
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, Plugin: insecure, Autoscaler: fmt.Sprintf("    prefetch_images = [%q]", image)}))
+	s.AwaitLog("", "image is on the instance ahead of its jobs", image)
 	with := s.toFirstCommand(image)
-	s.stop()
+	s.Stop()
 
 	// The jobs on the first instance teach what the second one gets: an image of one job alone would not.
-	recent := s.config(rig.Config{MaxUseCount: 2, IdleCount: 1, Plugin: insecure, Autoscaler: "    prefetch_recent_images = 2"})
-	s.start(s.Text(recent))
-	s.succeeds(s.enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
-	s.succeeds(s.enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
-	s.awaitLog("image is on the instance ahead of its jobs", image)
+	recent := s.Autoscaled(rig.Config{MaxUseCount: 2, IdleCount: 1, Plugin: insecure, Autoscaler: "    prefetch_recent_images = 2"})
+	s.Launch(recent)
+	s.AllSucceed(s.Enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
+	s.AllSucceed(s.Enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}}))
+	s.AwaitLog("", "image is on the instance ahead of its jobs", image)
 	t.Logf("from hand-out to the first command: %s without prefetch_images, %s with", without, with)
 	require.Less(t, with, without)
 }
@@ -51,8 +51,8 @@ func TestImagesAreThereBeforeTheFirstJob(t *testing.T) {
 // first output of the script was received.
 func (s *stage) toFirstCommand(image string) time.Duration {
 	s.Helper()
-	job := s.enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}, Script: []string{"echo $((40 + 2))"}})
-	s.succeeds(job)
+	job := s.Enqueue(coordinator.JobSpec{Image: coordinator.Image{Name: image}, Script: []string{"echo $((40 + 2))"}})
+	s.AllSucceed(job)
 	record := job.Record()
 	for line := range strings.Lines(string(record.Trace)) {
 		// The script's own streams have another number than the runner's.

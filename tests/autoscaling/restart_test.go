@@ -22,68 +22,68 @@ const withState = `
 func TestARestartWithStateKeepsIdleInstancesAndTheirUseCounts(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
-	config := s.config(rig.Config{IdleCount: 1, MaxUseCount: 2, Policy: withState})
+	config := s.Autoscaled(rig.Config{IdleCount: 1, MaxUseCount: 2, Policy: withState})
 	config.DeleteOnShutdown = false
-	s.start(s.Text(config))
-	first := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(first)
-	s.stop()
-	require.Len(t, s.fleet.Alive(), 1)
+	s.Launch(config)
+	first := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(first)
+	s.Stop()
+	require.Len(t, s.Fleet.Alive(), 1)
 
 	config.DeleteOnShutdown = true
-	s.start(s.Text(config))
-	second := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(second)
+	s.Launch(config)
+	second := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(second)
 	require.Equal(t, s.instanceOf(first), s.instanceOf(second))
-	third := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(third)
+	third := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(third)
 	require.NotEqual(t, s.instanceOf(first), s.instanceOf(third), "the use before the restart was forgotten")
 }
 
 func TestARestartWithoutStateRemovesInstancesAndSaysSo(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
-	config := s.config(rig.Config{IdleCount: 1})
+	config := s.Autoscaled(rig.Config{IdleCount: 1})
 	config.DeleteOnShutdown = false
-	s.start(s.Text(config))
-	first := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(first)
-	s.stop()
-	require.Len(t, s.fleet.Alive(), 1)
+	s.Launch(config)
+	first := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(first)
+	s.Stop()
+	require.Len(t, s.Fleet.Alive(), 1)
 
 	config.DeleteOnShutdown = true
-	s.start(s.Text(config))
-	second := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(second)
+	s.Launch(config)
+	second := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(second)
 	require.NotEqual(t, s.instanceOf(first), s.instanceOf(second))
-	require.NotContains(t, s.fleet.Alive(), s.instanceOf(first))
-	s.awaitLog("warning", "Instances that existed before this runner was started are removed", "[runners.autoscaler.state_storage]")
-	s.awaitLog("ready up preparation failed", "no data on pre-existing instance so removing for safety")
+	require.NotContains(t, s.Fleet.Alive(), s.instanceOf(first))
+	s.AwaitLog("warning", "Instances that existed before this runner was started are removed", "[runners.autoscaler.state_storage]")
+	s.AwaitLog("", "ready up preparation failed", "no data on pre-existing instance so removing for safety")
 }
 
 func TestAManagerKilledUnderLoadLosesNoInstanceAndLeavesNoOrphans(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
-	gate := s.newGate()
-	config := s.config(rig.Config{IdleCount: 2, Capacity: 2, Policy: withState})
-	s.start(s.Text(config))
-	jobs := []*coordinator.Job{s.running(gate), s.running(gate)}
+	gate := s.NewGate()
+	config := s.Autoscaled(rig.Config{IdleCount: 2, Capacity: 2, Policy: withState})
+	s.Launch(config)
+	jobs := []*coordinator.Job{s.Running(gate), s.Running(gate)}
 	instance := s.instanceOf(jobs[0])
-	require.NoError(t, s.manager.Signal(syscall.SIGKILL))
-	<-s.manager.Done()
-	s.eventually(soon, func() bool { return s.plugins() == 0 }, "the plugin outlived its manager")
+	require.NoError(t, s.Manager.Signal(syscall.SIGKILL))
+	<-s.Manager.Done()
+	s.Eventually(soon, func() bool { return len(s.Plugins()) == 0 }, "the plugin outlived its manager")
 	for _, job := range jobs {
 		job.Fail("stuck_or_timeout_failure")
 	}
 
-	s.start(s.Text(config))
-	next := s.enqueue(coordinator.JobSpec{})
-	s.succeeds(next)
+	s.Launch(config)
+	next := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(next)
 	require.Equal(t, instance, s.instanceOf(next))
-	s.eventually(soon, func() bool {
-		return len(s.inInstance(instance, "docker", "ps", "--all", "--quiet")) == 0
+	s.Eventually(soon, func() bool {
+		return len(s.InInstance(instance, "docker", "ps", "--all", "--quiet")) == 0
 	}, "containers of the killed manager's jobs are left")
-	s.eventually(soon, func() bool {
-		return len(s.inInstance(instance, "docker", "network", "ls", "--filter", "type=custom", "--quiet")) == 0
+	s.Eventually(soon, func() bool {
+		return len(s.InInstance(instance, "docker", "network", "ls", "--filter", "type=custom", "--quiet")) == 0
 	}, "networks of jobs are left")
 }

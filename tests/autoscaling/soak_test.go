@@ -4,9 +4,7 @@ package autoscaling
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -55,10 +53,10 @@ func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 	)
 	rounds := max(number/perRound, 2)
 	s := newStage(t, patience+time.Duration(rounds)*time.Minute)
-	s.start(s.Text(s.config(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Concurrent: 6, Capacity: 2, MaxInstances: 3, MaxUseCount: 20, IdleCount: 2 * idleInstances, IdleTime: time.Second, RequestConcurrency: 6,
-	})), "--listen-address", "127.0.0.1:0")
-	address := s.awaitLog("Metrics server listening").Text("address")
+	}), "--listen-address", "127.0.0.1:0")
+	address := s.Listening()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("the seed is %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -67,9 +65,9 @@ func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 	var first footprint
 	for round := range rounds {
 		s.round(random, perRound, killed)
-		s.eventually(2*soon, func() bool { return s.footprint(address).jobs == 0 }, "jobs are left in the manager")
+		s.Eventually(2*soon, func() bool { return s.footprint(address).jobs == 0 }, "jobs are left in the manager")
 		if round == 0 {
-			s.eventually(2*soon, func() bool { return len(s.fleet.Alive()) == idleInstances }, "the fleet does not come to rest")
+			s.Eventually(2*soon, func() bool { return len(s.Fleet.Alive()) == idleInstances }, "the fleet does not come to rest")
 			first = s.footprint(address)
 			t.Logf("round 1: %+v", first)
 			continue
@@ -77,13 +75,13 @@ func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 		// A few come and go with requests and timers.
 		const slack = 12
 		var now footprint
-		s.eventually(2*soon, func() bool {
+		s.Eventually(2*soon, func() bool {
 			now = s.footprint(address)
-			return len(s.fleet.Alive()) == idleInstances && now.goroutines <= first.goroutines+slack && now.files <= first.files+slack
+			return len(s.Fleet.Alive()) == idleInstances && now.goroutines <= first.goroutines+slack && now.files <= first.files+slack
 		}, "the manager grew: %+v after the first round, %+v after round %d", first, &now, round+1)
-		t.Logf("round %d: %+v, instances so far %d", round+1, now, len(s.fleet.Lives()))
+		t.Logf("round %d: %+v, instances so far %d", round+1, now, len(s.Fleet.Lives()))
 	}
-	require.LessOrEqual(t, s.fleet.Most(), 3)
+	require.LessOrEqual(t, s.Fleet.Most(), 3)
 }
 
 // round runs jobs of all kinds and kills an instance under them.
@@ -96,7 +94,7 @@ func (s *stage) round(random *rand.Rand, number int, killed map[string]bool) {
 	var jobs []running
 	for range number {
 		k := kinds[random.IntN(len(kinds))]
-		jobs = append(jobs, running{k, s.enqueue(coordinator.JobSpec{Script: k.script})})
+		jobs = append(jobs, running{k, s.Enqueue(coordinator.JobSpec{Script: k.script})})
 	}
 	pauses := make([]time.Duration, len(jobs))
 	for i := range pauses {
@@ -108,15 +106,15 @@ func (s *stage) round(random *rand.Rand, number int, killed map[string]bool) {
 			cancelers.Go(func() { s.cancelOnceStarted(one.job, pauses[i]) })
 		}
 	}
-	require.NoError(s, jobs[number/2].job.Wait(s.ctx))
-	if alive := s.fleet.Alive(); len(alive) > 0 {
+	require.NoError(s, jobs[number/2].job.Wait(s.Ctx))
+	if alive := s.Fleet.Alive(); len(alive) > 0 {
 		victim := alive[random.IntN(len(alive))]
 		killed[victim] = true
 		_ = rig.KillInstance(victim) // it may be going anyway
 	}
 	cancelers.Wait()
 	for _, one := range jobs {
-		record := s.ended(one.job)
+		record := s.Ended(one.job)
 		if record.FailureReason == "runner_system_failure" {
 			require.True(s, killed[s.instanceOf(one.job)], "job %d failed without the loss of its instance", record.ID)
 			continue
@@ -129,12 +127,12 @@ func (s *stage) round(random *rand.Rand, number int, killed map[string]bool) {
 
 // cancelOnceStarted cancels a job some time after its script began; one that ends before is left alone.
 func (s *stage) cancelOnceStarted(job *coordinator.Job, pause time.Duration) {
-	if job.WaitTrace(s.ctx, "started\n") != nil {
+	if job.WaitTrace(s.Ctx, "started\n") != nil {
 		return
 	}
 	select {
 	case <-time.After(pause):
-	case <-s.ctx.Done():
+	case <-s.Ctx.Done():
 	}
 	job.Cancel(false)
 }
@@ -145,25 +143,13 @@ type footprint struct{ goroutines, files, jobs int }
 func (s *stage) footprint(address string) footprint {
 	s.Helper()
 	var f footprint
-	_, err := fmt.Sscanf(s.get(address, "/debug/pprof/goroutine?debug=1"), "goroutine profile: total %d", &f.goroutines)
+	goroutines, _ := s.Get(address, "/debug/pprof/goroutine?debug=1")
+	_, err := fmt.Sscanf(goroutines, "goroutine profile: total %d", &f.goroutines)
 	require.NoError(s, err)
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.manager.PID()))
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.Manager.PID()))
 	require.NoError(s, err)
 	f.files = len(files)
-	f.jobs = len(strings.Fields(s.get(address, "/debug/jobs/list")))
+	jobs, _ := s.Get(address, "/debug/jobs/list")
+	f.jobs = len(strings.Fields(jobs))
 	return f
-}
-
-func (s *stage) get(address, path string) string {
-	s.Helper()
-	request, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://"+address+path, nil)
-	require.NoError(s, err)
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(s, err)
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(s, err)
-	require.Equal(s, http.StatusOK, response.StatusCode)
-	return string(body)
 }

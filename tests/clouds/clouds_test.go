@@ -4,8 +4,6 @@ package clouds
 
 import (
 	"bufio"
-	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -24,52 +22,45 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig/rigtest"
 )
 
 // patience bounds a test. It is no expectation.
 const patience = 3 * time.Minute
 
-// sky is a simulated cloud with a manager that works on it.
+func TestMain(m *testing.M) { rigtest.Main(m) }
+
+// sky is a simulated cloud with a manager that works on it. The machines are called after the stage's group.
 type sky struct {
-	*testing.T
-	*rig.Rig
-	ctx context.Context
-	// fleet follows the machines, which have names of this test only.
-	fleet     *rig.Fleet
-	address   string
-	simulator *exec.Cmd
-	manager   *rig.Manager
+	*rigtest.Stage
+	address string
 }
 
 // open starts a simulated cloud, whose machines find the images of the examples at a mirror as they would at
-// Docker Hub. At the end of the test nothing may be left.
+// Docker Hub. It ends with the test, after the manager.
 func open(t *testing.T, cloud string, args ...string) *sky {
 	t.Helper()
-	r, err := rig.New(rig.Options{Dir: t.TempDir()})
+	s := &sky{Stage: rigtest.New(t, rigtest.Options{Name: cloud, Patience: patience})}
+	registry, err := s.StartRegistry()
 	require.NoError(t, err)
-	ctx, stop := context.WithTimeoutCause(context.Background(), patience, fmt.Errorf("the test's %s are over", patience))
-	s := &sky{T: t, Rig: r, ctx: ctx}
-	machines := cloud + "-" + strings.ToLower(rand.Text()[:8])
-	s.fleet, err = r.Follow(machines)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		defer stop()
-		s.conclude()
-		require.NoError(t, r.Close())
-	})
-	registry, err := r.StartRegistry()
-	require.NoError(t, err)
-	_, err = registry.Push("busybox:latest", "library/busybox:latest")
+	_, err = registry.Push(rigtest.Busybox, "library/busybox:latest")
 	require.NoError(t, err)
 	engine := fmt.Sprintf(`{"registry-mirrors": ["http://%s"], "insecure-registries": [%q]}`, registry.Address, registry.Address)
-	s.simulator = exec.Command(r.Program("cloud-simulator"), append([]string{cloud, "--machines", machines, "--engine-config", engine}, args...)...)
-	log, err := os.Create(filepath.Join(r.Dir, "simulator.log"))
+	simulator := exec.Command(s.Program("cloud-simulator"), append([]string{cloud, "--machines", s.Group, "--engine-config", engine}, args...)...)
+	log, err := os.Create(filepath.Join(s.Dir, "simulator.log"))
 	require.NoError(t, err)
 	defer log.Close()
-	s.simulator.Stderr = log
-	stdout, err := s.simulator.StdoutPipe()
+	simulator.Stderr = log
+	stdout, err := simulator.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, s.simulator.Start(), "run make build")
+	require.NoError(t, simulator.Start(), "run make build")
+	s.AfterManager(func() {
+		_ = simulator.Process.Signal(syscall.SIGTERM)
+		if err := simulator.Wait(); err != nil {
+			t.Errorf("the simulator ended with %v", err)
+		}
+	})
+	s.OnFailure(func() { t.Logf("the simulator's log:\n%s", read(t, log.Name())) })
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	require.NoError(t, err, "the simulator did not start: %s", read(t, log.Name()))
 	var told struct{ Address string }
@@ -78,103 +69,48 @@ func open(t *testing.T, cloud string, args ...string) *sky {
 	return s
 }
 
-func read(t *testing.T, path string) string {
+func read(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	return string(text)
 }
 
-// conclude ends the manager and the cloud, and looks for what is left.
-func (s *sky) conclude() {
-	if s.manager != nil {
-		if s.Failed() {
-			_ = s.manager.Signal(syscall.SIGTERM)
-		}
-		if err := s.manager.Stop(s.ctx); err != nil {
-			s.Error(err)
-		}
-	}
-	if s.simulator != nil && s.simulator.Process != nil {
-		_ = s.simulator.Process.Signal(syscall.SIGTERM)
-		if err := s.simulator.Wait(); err != nil {
-			s.Errorf("the simulator ended with %v", err)
-		}
-	}
-	left, err := s.Remains()
-	if err != nil {
-		s.Error(err)
-	}
-	if len(left) > 0 {
-		s.Errorf("this was left behind:\n  %s", strings.Join(left, "\n  "))
-	}
-	if violations := s.Coordinator.Violations(); len(violations) > 0 {
-		s.Errorf("the protocol was violated:\n  %s", strings.Join(violations, "\n  "))
-	}
-	if s.Failed() {
-		for _, job := range s.Coordinator.Jobs() {
-			record := job.Record()
-			s.Logf("job %d %q: %s %s\n%s", record.ID, record.Name, record.State, record.FailureReason, record.Trace)
-		}
-		if s.manager != nil {
-			s.Logf("the manager's log:\n%s", s.manager.LogText())
-		}
-		s.Logf("the simulator's log:\n%s", read(s.T, filepath.Join(s.Dir, "simulator.log")))
-	}
-	if err := s.fleet.Remove(); err != nil {
-		s.Error(err)
-	}
-}
-
 // start runs a manager on a documented example. Pairs of texts replace what cannot be had here: addresses, paths
 // and secrets. Each must stand in the example.
 func (s *sky) start(example string, pairs ...string) {
 	s.Helper()
-	text := read(s.T, filepath.Join(s.Root(), "docs", "examples", example))
+	text := read(s, filepath.Join(s.Root(), "docs", "examples", example))
 	pairs = append(pairs, `"https://gitlab.com"`, fmt.Sprintf("%q", s.Coordinator.URL()), "<token>", s.Coordinator.RunnerToken())
 	for i := 0; i < len(pairs); i += 2 {
 		require.Contains(s, text, pairs[i], "the example has changed")
 		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
 	}
-	require.NoError(s, s.WriteConfig(text))
-	var err error
-	s.manager, err = s.Start("--listen-address", "127.0.0.1:0")
-	require.NoError(s, err)
+	s.LaunchText(text, "--listen-address", "127.0.0.1:0")
 }
 
 // inject has something go wrong in the cloud.
 func (s *sky) inject(fault string) {
 	s.Helper()
-	out, err := exec.CommandContext(s.ctx, "curl", "--silent", "--fail", "--data", fault, s.address+"/_faults").CombinedOutput()
+	out, err := exec.CommandContext(s.Ctx, "curl", "--silent", "--fail", "--data", fault, s.address+"/_faults").CombinedOutput()
 	require.NoError(s, err, "%s", out)
 }
 
-// enqueue hands out a job that clones the sample's repository.
-func (s *sky) enqueue(name string, script ...string) *coordinator.Job {
+// clones hands out a job that clones the sample's repository, on the image of the example.
+func (s *sky) clones(name string, script ...string) *coordinator.Job {
 	s.Helper()
 	job, err := s.Coordinator.Enqueue(coordinator.JobSpec{Name: name, Script: script})
 	require.NoError(s, err)
 	return job
 }
 
-// ends waits for the end of a job and requires how it ended.
-func (s *sky) ends(job *coordinator.Job, state coordinator.State, reason string) coordinator.Record {
-	s.Helper()
-	require.NoError(s, job.Wait(s.ctx))
-	record := job.Record()
-	require.Equal(s, state, record.State, "job %q", record.Name)
-	require.Equal(s, reason, record.FailureReason, "job %q", record.Name)
-	return record
-}
-
 // awaitRest waits until the manager has as many idle instances as the policy of the examples wants, and there are
 // no other machines. Without jobs it then makes none and deletes none.
 func (s *sky) awaitRest() {
 	s.Helper()
-	listening, err := s.manager.Await(s.ctx, func(e rig.Entry) bool { return e.Text("msg") == "Metrics server listening" })
-	require.NoError(s, err)
+	address := s.Listening()
 	rests := func() bool {
-		out, err := s.Runner(s.ctx, "fleet", "status", "--json", "--address", listening.Text("address"))
+		out, err := s.Runner(s.Ctx, "fleet", "status", "--json", "--address", address)
 		require.NoError(s, err, out)
 		var status manager.Status
 		require.NoError(s, json.Unmarshal([]byte(out), &status), out)
@@ -183,15 +119,9 @@ func (s *sky) awaitRest() {
 			instances = append(instances, fleet.Instances...)
 		}
 		busy := slices.ContainsFunc(instances, func(i taskscaler.InstanceStatus) bool { return i.Condition != taskscaler.ConditionIdle })
-		return len(status.Jobs) == 0 && len(instances) == idleCount && !busy && len(s.fleet.Alive()) == idleCount
+		return len(status.Jobs) == 0 && len(instances) == idleCount && !busy && len(s.Fleet.Alive()) == idleCount
 	}
-	for !rests() {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-s.ctx.Done():
-			require.NoError(s, context.Cause(s.ctx), "the fleet does not come to rest")
-		}
-	}
+	s.Eventually(patience, rests, "the fleet does not come to rest")
 }
 
 // What the examples say: five idle instances, ten at most, one job each.
@@ -209,22 +139,24 @@ func (s *sky) runExample(throttled string) {
 	used := map[string]string{}
 	var jobs []*coordinator.Job
 	for i := range 6 {
-		jobs = append(jobs, s.enqueue(fmt.Sprintf("job %d", i), "test -d .git", "echo on $(hostname)"))
+		jobs = append(jobs, s.clones(fmt.Sprintf("job %d", i), "test -d .git", "echo on $(hostname)"))
 	}
 	for _, job := range jobs {
-		record := s.ends(job, coordinator.StateSuccess, "")
-		instance := instanceOf(s.T, record)
+		record := s.Ended(job)
+		s.RequireState(record, coordinator.StateSuccess, "")
+		instance := instanceOf(s, record)
 		require.Empty(s, used[instance], "instance %s had two jobs", instance)
 		used[instance] = record.Name
 	}
-	lost := s.enqueue("lost", "echo started", "sleep 100")
-	require.NoError(s, lost.WaitTrace(s.ctx, "started\n"))
+	lost := s.clones("lost", "echo started", "sleep 100")
+	require.NoError(s, lost.WaitTrace(s.Ctx, "started\n"))
 	s.killMachineOf(lost)
-	record := s.ends(lost, coordinator.StateFailed, "runner_system_failure")
+	record := s.Ended(lost)
+	s.RequireState(record, coordinator.StateFailed, "runner_system_failure")
 	require.Contains(s, coordinator.PlainLog(record.Trace), "was lost during the job")
 	// A cloud has forgotten an instance before its machine is gone.
-	require.LessOrEqual(s, s.fleet.Most(), 2*maxInstances)
-	s.ends(s.enqueue("after"), coordinator.StateSuccess, "")
+	require.LessOrEqual(s, s.Fleet.Most(), 2*maxInstances)
+	s.AllSucceed(s.clones("after"))
 	s.examine()
 }
 
@@ -233,19 +165,19 @@ func (s *sky) runExample(throttled string) {
 func (s *sky) examine() {
 	s.Helper()
 	s.awaitRest()
-	before := s.fleet.Lives()
-	report, err := s.Runner(s.ctx, "doctor", "--config", s.ConfigPath(), "--json")
+	before := s.Fleet.Lives()
+	report, err := s.Runner(s.Ctx, "doctor", "--config", s.ConfigPath(), "--json")
 	require.NoError(s, err, report)
 	require.Contains(s, report, `"ok":true`)
-	require.Equal(s, before, s.fleet.Lives(), "the doctor changed the group")
-	s.ends(s.enqueue("after the doctor"), coordinator.StateSuccess, "")
+	require.Equal(s, before, s.Fleet.Lives(), "the doctor changed the group")
+	s.AllSucceed(s.clones("after the doctor"))
 }
 
 // killMachineOf kills the machine that a job runs on, known by the job's containers on it.
 func (s *sky) killMachineOf(job *coordinator.Job) {
 	s.Helper()
 	filter := fmt.Sprintf("label=com.gitlab.gitlab-runner.job.id=%d", job.ID())
-	for _, machine := range s.fleet.Alive() {
+	for _, machine := range s.Fleet.Alive() {
 		out, err := rig.InInstance(machine, "docker", "ps", "--quiet", "--filter", filter)
 		if err == nil && out != "" {
 			require.NoError(s, rig.KillInstance(machine))
@@ -256,7 +188,7 @@ func (s *sky) killMachineOf(job *coordinator.Job) {
 }
 
 // instanceOf is the instance that a job's log names.
-func instanceOf(t *testing.T, record coordinator.Record) string {
+func instanceOf(t testing.TB, record coordinator.Record) string {
 	t.Helper()
 	for line := range strings.Lines(coordinator.PlainLog(record.Trace)) {
 		if rest, ok := strings.CutPrefix(line, "Instance "); ok {

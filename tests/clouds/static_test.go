@@ -21,7 +21,7 @@ func TestTheExampleForStaticHostsRunsJobs(t *testing.T) {
 	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	s := open(t, "machines", "--max-size", "2", "--authorized-key", strings.TrimSpace(read(t, key+".pub")))
-	told, err := exec.CommandContext(s.ctx, "curl", "--silent", "--fail", s.address).Output()
+	told, err := exec.CommandContext(s.Ctx, "curl", "--silent", "--fail", s.address).Output()
 	require.NoError(t, err)
 	var addresses []string
 	require.NoError(t, json.Unmarshal(told, &addresses))
@@ -32,13 +32,14 @@ func TestTheExampleForStaticHostsRunsJobs(t *testing.T) {
 	// One use each: to run six jobs, two hosts have to be reset four times at least.
 	var jobs []*coordinator.Job
 	for i := range 6 {
-		jobs = append(jobs, s.enqueue(fmt.Sprintf("job %d", i), "test -d .git", "echo on $(hostname)"))
+		jobs = append(jobs, s.clones(fmt.Sprintf("job %d", i), "test -d .git", "echo on $(hostname)"))
 	}
 	uses := map[string]int{}
 	for _, job := range jobs {
-		uses[instanceOf(t, s.ends(job, coordinator.StateSuccess, ""))]++
+		s.AllSucceed(job)
+		uses[instanceOf(t, job.Record())]++
 	}
 	require.Equal(t, 6, uses["host-1"]+uses["host-2"], "%v", uses)
-	require.GreaterOrEqual(t, strings.Count(s.manager.LogText(), "host is reset"), 4)
-	require.Equal(t, 2, len(s.fleet.Alive()), "hosts are never deleted")
+	require.GreaterOrEqual(t, strings.Count(s.Manager.LogText(), "host is reset"), 4)
+	require.Equal(t, 2, len(s.Fleet.Alive()), "hosts are never deleted")
 }

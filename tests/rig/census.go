@@ -111,8 +111,9 @@ func KillInstance(instance string) error {
 	return err
 }
 
-// FreezeInstance stops everything in an instance, which stays in the group, and leaves its connections open. The
-// kernel may refuse to freeze processes that are being made at the moment, so that it is tried a few times.
+// FreezeInstance stops everything in an instance, so that nothing on it answers, but leaves its connections
+// open and the instance in its group. The kernel may refuse to freeze processes that are being made at the moment,
+// so that it is tried a few times.
 func FreezeInstance(instance string) error {
 	const tries = 20
 	var err error

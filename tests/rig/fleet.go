@@ -240,8 +240,16 @@ func (f *Fleet) Await(ctx context.Context, accept func([]Life) bool) error {
 	}
 }
 
-// Remove removes what there is of the group, for a test that killed who would have.
-func (f *Fleet) Remove() error {
+// RemoveInstances removes what there is of the groups that the rig follows, for a test that killed who would have.
+func (r *Rig) RemoveInstances() error {
+	var errs []error
+	for _, fleet := range r.fleets {
+		errs = append(errs, fleet.remove())
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Fleet) remove() error {
 	names, err := Instances(f.group)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig/rigtest"
 )
 
 var update = flag.Bool("update", false, "write the logs anew")
@@ -23,50 +24,26 @@ var update = flag.Bool("update", false, "write the logs anew")
 // patience bounds the whole; it is no expectation.
 const patience = 5 * time.Minute
 
+func TestMain(m *testing.M) { rigtest.Main(m) }
+
 // TestScenarios runs all scenarios beside each other on one manager.
 func TestScenarios(t *testing.T) {
-	r, err := rig.New(rig.Options{Dir: t.TempDir()})
-	require.NoError(t, err)
+	stage := rigtest.New(t, rigtest.Options{Name: "scenarios", Patience: patience})
 	all := readScenarios(t)
 	var config strings.Builder
 	config.WriteString("concurrent = 10\ncheck_interval = 1\nshutdown_timeout = 60\n\n")
 	for i, s := range all {
-		token := r.Coordinator.AddRunner(coordinator.RunnerSpec{Tags: []string{s.name}})
-		config.WriteString(r.Entry(rig.Config{
+		token := stage.Coordinator.AddRunner(coordinator.RunnerSpec{Tags: []string{s.name}})
+		config.WriteString(stage.Entry(rig.Config{
 			Executor: "docker", Token: token, ID: i + 2, RequestConcurrency: 1,
 			Keys: "limit = 1\n" + s.Runner.Keys, Docker: s.Runner.Docker,
 		}))
 	}
-	require.NoError(t, r.WriteConfig(config.String()))
-	manager, err := r.Start()
-	require.NoError(t, err)
-	ctx, stop := context.WithTimeoutCause(context.Background(), patience, fmt.Errorf("the scenarios' %s are over", patience))
-	t.Cleanup(func() {
-		defer stop()
-		if err := manager.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-		left, err := r.Remains()
-		if err != nil || len(left) > 0 {
-			t.Errorf("this was left behind: %v, %v", left, err)
-		}
-		if violations := r.Coordinator.Violations(); len(violations) > 0 {
-			t.Errorf("the protocol was violated:\n  %s", strings.Join(violations, "\n  "))
-		}
-		if t.Failed() {
-			t.Logf("the manager's log:\n%s", manager.LogText())
-		}
-		if err := r.RemoveCaches(); err != nil {
-			t.Error(err)
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	stage.LaunchText(config.String())
 	played := make([]chan result, len(all))
 	for i, s := range all {
 		played[i] = make(chan result, 1)
-		go func() { played[i] <- s.play(ctx, r.Coordinator) }()
+		go func() { played[i] <- s.play(stage.Ctx, stage.Coordinator) }()
 	}
 	for i, s := range all {
 		t.Run(s.name, func(t *testing.T) { s.judge(t, <-played[i]) })

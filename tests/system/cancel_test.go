@@ -19,9 +19,9 @@ const cancelLimit = 10 * time.Second
 func TestCancelStopsAJobAndLeavesNothingOnTheInstance(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{Capacity: 4, IdleCount: 4}))
-	witness := s.newGate()
-	witness.open()
+	s.Launch(s.Autoscaled(rig.Config{Capacity: 4, IdleCount: 4}))
+	witness := s.NewGate()
+	witness.Open()
 	spec := func(name, script string) coordinator.JobSpec {
 		return coordinator.JobSpec{
 			Name: name, Script: []string{"echo started", script},
@@ -29,25 +29,25 @@ func TestCancelStopsAJobAndLeavesNothingOnTheInstance(t *testing.T) {
 		}
 	}
 	gracefully := []*coordinator.Job{
-		s.enqueue(spec("talks", "while true; do echo tick; sleep 0.2; done")),
-		s.enqueue(spec("is silent", "sleep 300")),
-		s.enqueue(spec("has children", "sleep 301 & sleep 302 & wait")),
+		s.Enqueue(spec("talks", "while true; do echo tick; sleep 0.2; done")),
+		s.Enqueue(spec("is silent", "sleep 300")),
+		s.Enqueue(spec("has children", "sleep 301 & sleep 302 & wait")),
 	}
-	atOnce := s.enqueue(spec("is over for GitLab", "sleep 300"))
+	atOnce := s.Enqueue(spec("is over for GitLab", "sleep 300"))
 	for _, job := range append(gracefully, atOnce) {
-		require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+		require.NoError(t, job.WaitTrace(s.Ctx, "started\n"))
 	}
-	instance := s.instance()
+	instance := s.Instance()
 	for _, job := range gracefully {
 		job.Cancel(true)
 	}
 	atOnce.Cancel(false)
 
 	filter := fmt.Sprintf("label=%s=%d", jobLabel, atOnce.ID())
-	s.eventually(cancelLimit, func() bool { return len(s.objects(instance, filter)) == 0 }, "objects of the job are left")
+	s.Eventually(cancelLimit, func() bool { return len(s.objects(instance, filter)) == 0 }, "objects of the job are left")
 	for _, job := range gracefully {
-		record := s.ended(job)
-		s.requireState(record, coordinator.StateCanceled, "job_canceled")
+		record := s.Ended(job)
+		s.RequireState(record, coordinator.StateCanceled, "job_canceled")
 		took := record.Times.Finished.Sub(record.Times.Canceled)
 		t.Logf("the job that %s ended %s after it was cancelled", record.Name, took)
 		require.Less(t, took, cancelLimit, "the job that %s", record.Name)
@@ -59,34 +59,34 @@ func TestCancelStopsAJobAndLeavesNothingOnTheInstance(t *testing.T) {
 		require.Empty(t, problems)
 		require.Empty(t, s.objects(instance, fmt.Sprintf("label=%s=%d", jobLabel, record.ID)))
 	}
-	require.Equal(t, len(gracefully), witness.visits(), "after_script of a job that was over for GitLab ran")
-	s.succeeds(coordinator.JobSpec{Name: "the next one"})
-	s.eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
+	require.Equal(t, len(gracefully), witness.Visits(), "after_script of a job that was over for GitLab ran")
+	s.Succeeds(coordinator.JobSpec{Name: "the next one"})
+	s.Eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
 }
 
 func TestCancelWhileWaitingForAnInstanceEndsTheJob(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		MaxInstances: 2, Autoscaler: `    update_interval = "1s"`,
 		Plugin: `      boot_delay = "5m"`,
 	}))
-	gracefully := s.enqueue(coordinator.JobSpec{Name: "gracefully", AfterScript: []string{"echo after_script ran"}})
-	atOnce := s.enqueue(coordinator.JobSpec{Name: "at once"})
+	gracefully := s.Enqueue(coordinator.JobSpec{Name: "gracefully", AfterScript: []string{"echo after_script ran"}})
+	atOnce := s.Enqueue(coordinator.JobSpec{Name: "at once"})
 	for _, job := range []*coordinator.Job{gracefully, atOnce} {
-		require.NoError(t, job.WaitTrace(s.ctx, `Preparing the "docker-autoscaler" executor`))
+		require.NoError(t, job.WaitTrace(s.Ctx, `Preparing the "docker-autoscaler" executor`))
 	}
 	gracefully.Cancel(true)
 	atOnce.Cancel(false)
-	record := s.ended(gracefully)
-	s.requireState(record, coordinator.StateCanceled, "job_canceled")
+	record := s.Ended(gracefully)
+	s.RequireState(record, coordinator.StateCanceled, "job_canceled")
 	require.Less(t, record.Times.Finished.Sub(record.Times.Canceled), cancelLimit)
 	require.Contains(t, plain(record), "ERROR: Job failed: canceled")
 	require.NotContains(t, plain(record), "after_script ran")
 
 	// A manager that still waited for an instance for one of them would not end.
 	began := time.Now()
-	s.stop()
+	s.Stop()
 	require.Less(t, time.Since(began), 30*time.Second)
-	require.Empty(t, s.fleet.Alive(), "instances that were booting outlived the manager")
+	require.Empty(t, s.Fleet.Alive(), "instances that were booting outlived the manager")
 }

@@ -56,14 +56,14 @@ var onOccasion = []string{
 func TestARunWithJobsHasTheMetricsOfTheCatalogue(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Capacity: 1, IdleCount: 1,
 		Policy: "  [runners.feature_flags]\n    FF_EXPORT_HIGH_CARDINALITY_METRICS = true\n    FF_ENABLE_JOB_INPUTS_INTERPOLATION = true\n",
 	}), "--listen-address", "127.0.0.1:0")
-	s.succeeds(coordinator.JobSpec{})
-	failed := s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"exit 3"}}))
-	s.requireState(failed, coordinator.StateFailed, "script_failure")
-	s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"echo ${{ job.inputs.absent }}"}, Patch: func(payload map[string]any) {
+	s.Succeeds(coordinator.JobSpec{})
+	failed := s.Ended(s.Enqueue(coordinator.JobSpec{Script: []string{"exit 3"}}))
+	s.RequireState(failed, coordinator.StateFailed, "script_failure")
+	s.Ended(s.Enqueue(coordinator.JobSpec{Script: []string{"echo ${{ job.inputs.absent }}"}, Patch: func(payload map[string]any) {
 		payload["inputs"] = []map[string]any{{"key": "there", "value": map[string]any{"type": "string", "content": "x", "sensitive": false}}}
 	}}))
 	got := s.awaitMetric(metric{name: "gitlab_runner_worker_slot_operations_total", labels: "operation=stopped"}, 3)

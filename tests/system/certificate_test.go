@@ -92,17 +92,17 @@ func TestJobsOfAGitLabWithItsOwnAuthorityThatAsksForCertificates(t *testing.T) {
 	ca := s.file("ca.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})), 0o644)
 	keys := fmt.Sprintf("  tls-ca-file = %q\n  tls-cert-file = %q\n  tls-key-file = %q",
 		ca, s.file("client.crt", string(certificate), 0o644), s.file("client.key", string(key), 0o600))
-	s.start(s.autoscaled(rig.Config{IdleCount: 1, Keys: keys}))
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, Keys: keys}))
 
-	build := s.enqueueWithSources(coordinator.JobSpec{
+	build := s.EnqueueWithSources(coordinator.JobSpec{
 		// The user's own commands are told of the certificates, too.
 		Script:    []string{"grep -c BEGIN $CI_SERVER_TLS_CA_FILE $CI_SERVER_TLS_CERT_FILE $CI_SERVER_TLS_KEY_FILE", "ls build.sh", "echo result > result"},
 		Artifacts: []coordinator.ArtifactSpec{{Paths: []string{"result"}, Type: "archive", Format: "zip"}},
 	})
-	use := s.enqueueWithSources(coordinator.JobSpec{Script: []string{"cat result"}, Dependencies: []*coordinator.Job{build}})
-	s.requireState(s.ended(build), coordinator.StateSuccess, "")
-	record := s.ended(use)
-	s.requireState(record, coordinator.StateSuccess, "")
+	use := s.EnqueueWithSources(coordinator.JobSpec{Script: []string{"cat result"}, Dependencies: []*coordinator.Job{build}})
+	s.AllSucceed(build)
+	record := s.Ended(use)
+	s.RequireState(record, coordinator.StateSuccess, "")
 	require.Contains(t, plain(record), "\nresult\n")
 	require.NotContains(t, plain(record), "PRIVATE KEY")
 }

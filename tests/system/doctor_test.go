@@ -22,7 +22,7 @@ func (s *stage) doctor(c rig.Config, ok bool, args ...string) diagnosis {
 	s.Helper()
 	// A file of its own: that of a manager would be loaded anew.
 	path := s.file("doctor.toml", s.Text(c), 0o600)
-	out, err := s.Runner(s.ctx, append([]string{"doctor", "--config", path, "--json"}, args...)...)
+	out, err := s.Runner(s.Ctx, append([]string{"doctor", "--config", path, "--json"}, args...)...)
 	var report struct {
 		OK    bool
 		Steps []struct{ Name, State, Detail, Remedy string }
@@ -62,20 +62,20 @@ func (s *stage) requireFailure(said diagnosis, step, detail, remedy string, notT
 func TestAnInterruptedDoctorLeavesNoInstance(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	path := s.file("doctor.toml", s.Text(s.autoscaled(rig.Config{Plugin: `      boot_delay = "1m"`})), 0o600)
-	cmd := exec.CommandContext(s.ctx, s.Program("gitlab-runner"), "doctor", "--config", path, "--create")
+	path := s.file("doctor.toml", s.Text(s.Autoscaled(rig.Config{Plugin: `      boot_delay = "1m"`})), 0o600)
+	cmd := exec.CommandContext(s.Ctx, s.Program("gitlab-runner"), "doctor", "--config", path, "--create")
 	cmd.Env = s.Environment()
 	require.NoError(t, cmd.Start())
-	s.instance()
+	s.Instance()
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	require.Error(t, cmd.Wait())
-	s.eventually(soon, func() bool { return len(s.fleet.Alive()) == 0 }, "the instance is still there")
+	s.Eventually(soon, func() bool { return len(s.Fleet.Alive()) == 0 }, "the instance is still there")
 }
 
 func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	good := s.autoscaled(rig.Config{})
+	good := s.Autoscaled(rig.Config{})
 
 	// Without an instance there is little to look at, unless one may be made.
 	said := s.doctor(good, true)
@@ -87,7 +87,7 @@ func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {
 	require.Contains(t, said["docker"].Detail, "Docker Engine ")
 	require.Equal(t, "ok", said["helper image"].State)
 	require.Contains(t, said["helper image"].Detail, "is loaded at the first job")
-	s.eventually(soon, func() bool { return len(s.fleet.Alive()) == 0 }, "the instance that the doctor made is still there")
+	s.Eventually(soon, func() bool { return len(s.Fleet.Alive()) == 0 }, "the instance that the doctor made is still there")
 
 	wrong := good
 	wrong.Token = "glrt-t3_not0a0token"
@@ -104,10 +104,10 @@ func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {
 	// With a manager at work the doctor looks at what it has.
 	idle := good
 	idle.IdleCount = 1
-	s.start(idle)
-	s.succeeds(coordinator.JobSpec{})
+	s.Launch(idle)
+	s.Succeeds(coordinator.JobSpec{})
 	// A job without sources does not wait for the helper image.
-	s.awaitLog("info", "instance is warm")
+	s.AwaitLog("info", "instance is warm")
 	said = s.doctor(idle, true)
 	require.Contains(t, said["group"].Detail, "1 running")
 	require.Equal(t, "ok", said["instance"].State)
@@ -120,10 +120,10 @@ func TestDoctorOfAWorkingFleetAndOfBrokenOnes(t *testing.T) {
 
 	// An instance ends with its engine: this is one whose engine cannot be reached, and then one whose engine
 	// does not answer.
-	s.inInstance(s.instance(), "mv", "/var/run/docker.sock", "/var/run/elsewhere.sock")
+	s.InInstance(s.Instance(), "mv", "/var/run/docker.sock", "/var/run/elsewhere.sock")
 	s.requireFailure(s.doctor(idle, false), "docker", "Cannot connect to the Docker daemon", "docker version", "helper image")
-	s.inInstance(s.instance(), "mv", "/var/run/elsewhere.sock", "/var/run/docker.sock")
-	s.inInstance(s.instance(), "pkill", "-STOP", "dockerd")
+	s.InInstance(s.Instance(), "mv", "/var/run/elsewhere.sock", "/var/run/docker.sock")
+	s.InInstance(s.Instance(), "pkill", "-STOP", "dockerd")
 	s.requireFailure(s.doctor(idle, false, "--timeout", "5s"), "docker", "--timeout", "docker version", "helper image")
-	s.inInstance(s.instance(), "pkill", "-CONT", "dockerd")
+	s.InInstance(s.Instance(), "pkill", "-CONT", "dockerd")
 }

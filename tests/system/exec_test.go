@@ -189,7 +189,7 @@ func TestPipelineOfAWorkingTreeRunsOnDocker(t *testing.T) {
 	dir := s.workingTree()
 	status := s.git(dir, "status", "--porcelain")
 	objects := s.git(dir, "count-objects", "-v")
-	out, err := s.localRun(s.ctx, dir, "--pipeline").CombinedOutput()
+	out, err := s.localRun(s.Ctx, dir, "--pipeline").CombinedOutput()
 	require.NoError(s, err, "%s", out)
 	s.requireLocalPipeline(string(out))
 	s.requireNothingLeft(string(out))
@@ -197,11 +197,11 @@ func TestPipelineOfAWorkingTreeRunsOnDocker(t *testing.T) {
 	require.Equal(s, objects, s.git(dir, "count-objects", "-v"), "the user's repository is as it was")
 
 	// One job, without and with what it needs.
-	out, err = s.localRun(s.ctx, dir, "docker", "unit: [two]").CombinedOutput()
+	out, err = s.localRun(s.Ctx, dir, "docker", "unit: [two]").CombinedOutput()
 	require.Error(s, err)
 	require.Contains(s, string(out), "WARNING: the artifacts of compile are not there: --needs runs such jobs before")
 	require.Regexp(s, `(?m)^unit: \[two\] +test +failed +\S+ +exit code [12]$`, string(out))
-	out, err = s.localRun(s.ctx, dir, "docker", "--needs", "--concurrency=1", "unit: [two]").CombinedOutput()
+	out, err = s.localRun(s.Ctx, dir, "docker", "--needs", "--concurrency=1", "unit: [two]").CombinedOutput()
 	require.NoError(s, err, "%s", out)
 	require.Contains(s, string(out), "\nkind is two\n", "without jobs side by side there are no prefixes")
 	s.requireNothingLeft(string(out))
@@ -210,13 +210,13 @@ func TestPipelineOfAWorkingTreeRunsOnDocker(t *testing.T) {
 func TestPipelineOfAWorkingTreeRunsOnInstances(t *testing.T) {
 	s := newStage(t, coordinator.Config{})
 	dir := s.workingTree()
-	config := s.autoscaled(rig.Config{Name: "instances", MaxInstances: 2, Capacity: 2, IdleCount: 2})
+	config := s.Autoscaled(rig.Config{Name: "instances", MaxInstances: 2, Capacity: 2, IdleCount: 2})
 	require.NoError(s, s.WriteConfig(s.Text(config)))
-	out, err := s.localRun(s.ctx, dir, "docker-autoscaler", "--config", s.ConfigPath(), "--runner", "instances", "--pipeline").CombinedOutput()
+	out, err := s.localRun(s.Ctx, dir, "docker-autoscaler", "--config", s.ConfigPath(), "--runner", "instances", "--pipeline").CombinedOutput()
 	require.NoError(s, err, "%s", out)
 	s.requireLocalPipeline(string(out))
 	require.Contains(s, string(out), `Preparing the "docker-autoscaler" executor`)
-	require.Contains(s, string(out), "Dialing instance "+s.group)
+	require.Contains(s, string(out), "Dialing instance "+s.Group)
 	require.Empty(s, s.Coordinator.Jobs(), "no GitLab is asked")
 	// That the instances are gone is seen at the end of every test.
 }
@@ -225,7 +225,7 @@ func TestInterruptOfALocalJobCleansUp(t *testing.T) {
 	s := newStage(t, coordinator.Config{})
 	s.freshHelper()
 	dir := s.workingTree()
-	ctx, stop := context.WithTimeout(s.ctx, time.Minute)
+	ctx, stop := context.WithTimeout(s.Ctx, time.Minute)
 	defer stop()
 	cmd := s.localRun(ctx, dir, "stopped")
 	out, err := cmd.StdoutPipe()
@@ -261,14 +261,14 @@ func TestLocalRunNamesWhatItCannotDo(t *testing.T) {
 		{[]string{"--env", "=x", "last"}, "is not of the form KEY=VALUE"},
 		{[]string{"--config", "missing.toml", "last"}, "reading the configuration"},
 	} {
-		out, err := s.localRun(s.ctx, dir, c.args...).CombinedOutput()
+		out, err := s.localRun(s.Ctx, dir, c.args...).CombinedOutput()
 		require.Error(s, err, "%q", c.args)
 		require.Contains(s, string(out), c.says, "%q", c.args)
 	}
-	out, err := s.localRun(s.ctx, s.TempDir(), "last").CombinedOutput()
+	out, err := s.localRun(s.Ctx, s.TempDir(), "last").CombinedOutput()
 	require.Error(s, err)
 	require.Contains(s, string(out), "is not in a working tree of git")
-	out, err = s.localRun(s.ctx, dir, "--list").CombinedOutput()
+	out, err = s.localRun(s.Ctx, dir, "--list").CombinedOutput()
 	require.NoError(s, err, "%s", out)
 	require.Regexp(s, `(?m)^web +test +on_success +compile`, string(out))
 }

@@ -16,23 +16,23 @@ import (
 func TestAJobWhoseTokenExpiresIsStoppedAndTheInstanceServesTheNextOne(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{IdleCount: 1, MaxInstances: 1}))
-	afterwards := s.newGate()
-	job := s.enqueue(coordinator.JobSpec{
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, MaxInstances: 1}))
+	afterwards := s.NewGate()
+	job := s.Enqueue(coordinator.JobSpec{
 		Script:      []string{"echo started", "while true; do echo tick; sleep 0.2; done"},
 		AfterScript: []string{afterwards.Wait},
 	})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
-	instance := s.instance()
+	require.NoError(t, job.WaitTrace(s.Ctx, "started\n"))
+	instance := s.Instance()
 
 	refused := s.Coordinator.Inject(coordinator.Fault{Job: job, Status: http.StatusForbidden, Times: 1 << 20})
 	filter := fmt.Sprintf("label=%s=%d", jobLabel, job.ID())
-	s.eventually(cancelLimit, func() bool { return len(s.objects(instance, filter)) == 0 }, "objects of the job are left")
-	s.awaitLog("warning", "Appending trace to coordinator... aborted")
-	require.Zero(t, afterwards.visits(), "after_script ran although GitLab takes no more of the job")
+	s.Eventually(cancelLimit, func() bool { return len(s.objects(instance, filter)) == 0 }, "objects of the job are left")
+	s.AwaitLog("warning", "Appending trace to coordinator... aborted")
+	require.Zero(t, afterwards.Visits(), "after_script ran although GitLab takes no more of the job")
 
 	refused.Remove()
 	job.Fail("stuck_or_timeout_failure")
-	s.succeeds(coordinator.JobSpec{})
-	require.Equal(t, []string{instance}, s.fleet.Alive())
+	s.Succeeds(coordinator.JobSpec{})
+	require.Equal(t, []string{instance}, s.Fleet.Alive())
 }

@@ -14,12 +14,13 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig/rigtest"
 )
 
 func TestMissingImageIsToldInTheJobLog(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Capacity: 3, IdleCount: 3,
 		Docker: `    allowed_pull_policies = ["always", "if-not-present", "never"]`,
 	}))
@@ -27,46 +28,46 @@ func TestMissingImageIsToldInTheJobLog(t *testing.T) {
 	image := func(name, policy string) coordinator.JobSpec {
 		return coordinator.JobSpec{Script: []string{"echo ran"}, Image: coordinator.Image{Name: name, PullPolicy: []string{policy}}}
 	}
-	never := s.enqueue(image(absent, "never"))
-	always := s.enqueue(image(unreachable, "always"))
-	service := image(busybox, "if-not-present")
+	never := s.Enqueue(image(absent, "never"))
+	always := s.Enqueue(image(unreachable, "always"))
+	service := image(rigtest.Busybox, "if-not-present")
 	service.Services = []coordinator.Service{{Image: coordinator.Image{Name: unreachable, PullPolicy: []string{"always"}}, Alias: "db"}}
-	ofService := s.enqueue(service)
+	ofService := s.Enqueue(service)
 
-	record := s.ended(never)
-	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
+	record := s.Ended(never)
+	s.RequireState(record, coordinator.StateFailed, "runner_system_failure")
 	require.Contains(t, plain(record), absent)
 	require.NotContains(t, plain(record), "Pulling docker image")
 	for _, job := range []*coordinator.Job{always, ofService} {
-		record := s.ended(job)
-		s.requireState(record, coordinator.StateFailed, "runner_external_dependency_failure")
+		record := s.Ended(job)
+		s.RequireState(record, coordinator.StateFailed, "runner_external_dependency_failure")
 		log := plain(record)
 		require.Contains(t, log, "Pulling docker image "+unreachable)
 		require.Contains(t, log, `ERROR: Job failed: failed to pull image "`+unreachable+`" with specified policies [always]`)
 		require.Contains(t, log, "connection refused")
 		require.NotContains(t, log, "\nran\n")
 	}
-	s.succeeds(coordinator.JobSpec{Name: "the next one"})
-	s.eventually(soon, func() bool { return len(s.objects(s.instance())) == 0 }, "objects are left on the instance")
+	s.Succeeds(coordinator.JobSpec{Name: "the next one"})
+	s.Eventually(soon, func() bool { return len(s.objects(s.Instance())) == 0 }, "objects are left on the instance")
 }
 
 func TestUnreachableEngineIsToldInTheJobLogAndOneSlotIsUsed(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
 	// An engine that never worked: one that stops working is given up for another instance's.
-	s.start(s.autoscaled(rig.Config{Capacity: 1, IdleCount: 1, Docker: `    host = "unix:///var/run/elsewhere.sock"`}), "--listen-address", "127.0.0.1:0")
-	instance := s.instance()
+	s.Launch(s.Autoscaled(rig.Config{Capacity: 1, IdleCount: 1, Docker: `    host = "unix:///var/run/elsewhere.sock"`}), "--listen-address", "127.0.0.1:0")
+	instance := s.Instance()
 
-	record := s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"true"}}))
-	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
+	record := s.Ended(s.Enqueue(coordinator.JobSpec{Script: []string{"true"}}))
+	s.RequireState(record, coordinator.StateFailed, "runner_system_failure")
 	log := plain(record)
 	require.Contains(t, log, "ERROR: Preparation failed: ")
 	require.Contains(t, log, "Will be retried in 3s ...")
 	require.Contains(t, log, "ERROR: Job failed (system failure): ")
 	require.Contains(t, log, "Cannot connect to the Docker daemon")
 
-	s.inInstance(instance, "ln", "-s", "/var/run/docker.sock", "/var/run/elsewhere.sock")
-	s.succeeds(coordinator.JobSpec{Name: "after"})
+	s.InInstance(instance, "ln", "-s", "/var/run/docker.sock", "/var/run/elsewhere.sock")
+	s.Succeeds(coordinator.JobSpec{Name: "after"})
 	// Each job, the failed one with its three tries too, acquired once and released once.
 	metrics := s.awaitMetric(metric{name: "fleeting_taskscaler_task_operations_total", labels: "operation=release"}, 2)
 	require.Equal(t, 2.0, metrics.value("fleeting_taskscaler_task_operations_total", "operation=acquire"))
@@ -75,40 +76,40 @@ func TestUnreachableEngineIsToldInTheJobLogAndOneSlotIsUsed(t *testing.T) {
 func TestWrongKeyIsToldInTheRunnerLogAndInTheJobLog(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Connector: "      use_static_credentials = true\n      username = \"root\"\n      key_path = \"" + s.file("foreign-key", newKey(t), 0o600) + "\"\n",
 		// Without idle instances jobs are taken before there is an instance, and wait for it.
 		Autoscaler:  `    instance_acquire_timeout = "3s"`,
 		DialTimeout: 3 * time.Second,
 	}))
 
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-	entry := s.awaitLog("error", "ready up preparation failed")
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	entry := s.AwaitLog("error", "ready up preparation failed")
 	require.Contains(t, entry.Text("err"), "unable to authenticate")
 	require.NotEmpty(t, entry.Text("instance"))
-	record := s.ended(job)
-	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
+	record := s.Ended(job)
+	s.RequireState(record, coordinator.StateFailed, "runner_system_failure")
 	log := plain(record)
 	require.Contains(t, log, "unable to acquire instance within the configured timeout of 3s: context deadline exceeded")
 	require.Contains(t, log, "unable to authenticate", "the job log does not say why there was no instance")
-	require.LessOrEqual(t, s.fleet.Most(), 1)
+	require.LessOrEqual(t, s.Fleet.Most(), 1)
 }
 
 func TestInstanceWhoseEngineDoesNotStartIsToldInTheRunnerLog(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Plugin:     "      engine_config = { no-such-option = true }",
 		Autoscaler: `    instance_acquire_timeout = "3s"`,
 	}))
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-	entry := s.awaitLog("error", "an instance failed to boot")
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	entry := s.AwaitLog("error", "an instance failed to boot")
 	require.Contains(t, entry.Text("err"), "no-such-option", "the engine's own complaint is missing")
 	require.NotEmpty(t, entry.Text("instance"))
-	record := s.ended(job)
-	s.requireState(record, coordinator.StateFailed, "runner_system_failure")
+	record := s.Ended(job)
+	s.RequireState(record, coordinator.StateFailed, "runner_system_failure")
 	require.Contains(t, plain(record), "unable to acquire instance within the configured timeout of 3s: context deadline exceeded")
-	require.LessOrEqual(t, s.fleet.Most(), 1)
+	require.LessOrEqual(t, s.Fleet.Most(), 1)
 }
 
 // newKey is the private part of an SSH key that opens nothing.

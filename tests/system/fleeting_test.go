@@ -38,7 +38,7 @@ func newMarket(t *testing.T) *market {
 	t.Helper()
 	m := &market{stage: newStage(t, coordinator.Config{}), plugins: t.TempDir(), logins: t.TempDir()}
 	var err error
-	m.registry, err = rig.StartPrivateRegistry(m.ctx, t.TempDir())
+	m.registry, err = rig.StartPrivateRegistry(m.Ctx, t.TempDir())
 	require.NoError(t, err)
 	t.Cleanup(m.registry.Close)
 	m.Extra = []string{"FLEETING_PLUGIN_PATH=" + m.plugins, "DOCKER_CONFIG=" + m.logins}
@@ -53,7 +53,7 @@ func (m *market) name(constraint string) string {
 // call runs a command and returns what it printed to each stream.
 func (m *market) call(stdin string, program string, args ...string) (stdout, stderr string, err error) {
 	m.Helper()
-	cmd := exec.CommandContext(m.ctx, program, args...)
+	cmd := exec.CommandContext(m.Ctx, program, args...)
 	cmd.Dir, cmd.Env, cmd.Stdin = m.Root(), m.Environment(), strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -91,7 +91,7 @@ func TestAReleasedPluginIsInstalledFromAPrivateRegistryAndStarted(t *testing.T) 
 	t.Parallel()
 	m := newMarket(t)
 	here, other := "linux/"+runtime.GOARCH, "linux/"+otherArch()
-	settings := m.autoscaled(rig.Config{IdleCount: 1})
+	settings := m.Autoscaled(rig.Config{IdleCount: 1})
 	second := settings
 	second.Name, second.ID, second.Token = "second", 2, "glrt-t3_second0token0of0a0runner"
 	second.Group = settings.Group + "-second"
@@ -151,8 +151,8 @@ func TestAReleasedPluginIsInstalledFromAPrivateRegistryAndStarted(t *testing.T) 
 	require.NoError(t, err, errs)
 	require.Empty(t, out)
 	require.NoError(t, m.WriteConfig(strings.ReplaceAll(m.Text(settings), `plugin = "docker"`, `plugin = "`+m.name("0.3")+`"`)))
-	m.run()
-	m.succeeds(coordinator.JobSpec{})
+	m.Start()
+	m.Succeeds(coordinator.JobSpec{})
 }
 
 func TestPluginsAreInstalledWithoutANetwork(t *testing.T) {
@@ -161,7 +161,7 @@ func TestPluginsAreInstalledWithoutANetwork(t *testing.T) {
 	m.login()
 	layout := m.release("0.5.0", "linux/"+runtime.GOARCH)
 	m.registry.Close()
-	require.NoError(t, m.WriteConfig(m.Text(m.autoscaled(rig.Config{}))))
+	require.NoError(t, m.WriteConfig(m.Text(m.Autoscaled(rig.Config{}))))
 	out, errs, err := m.fleeting("install", "--from", layout)
 	require.NoError(t, err, errs)
 	path := filepath.Join(m.plugins, "registry.gitlab.com", "gitlab-org", "fleeting", "plugins", "docker", "0.5.0", "plugin")
@@ -182,7 +182,7 @@ func TestPluginsAreInstalledWithoutANetwork(t *testing.T) {
 func TestLoginAsksOnATerminal(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t)
-	cmd := exec.CommandContext(m.ctx, "script", "--quiet", "--return", "--command",
+	cmd := exec.CommandContext(m.Ctx, "script", "--quiet", "--return", "--command",
 		m.Program("gitlab-runner")+" fleeting login "+m.registry.Host, "/dev/null")
 	cmd.Env = m.Environment()
 	typed, err := cmd.StdinPipe()

@@ -17,22 +17,20 @@ import (
 func TestHelperImageIsLoadedOncePerInstanceAndUsedOnlyWhereNeeded(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{Capacity: 2, IdleCount: 2}))
+	s.Launch(s.Autoscaled(rig.Config{Capacity: 2, IdleCount: 2}))
 
 	const without, with = 2, 4
 	var plainJobs, jobs []*coordinator.Job
 	for i := range without {
-		plainJobs = append(plainJobs, s.enqueue(coordinator.JobSpec{Name: fmt.Sprintf("script only %d", i), Script: []string{"true"}}))
+		plainJobs = append(plainJobs, s.Enqueue(coordinator.JobSpec{Name: fmt.Sprintf("script only %d", i), Script: []string{"true"}}))
 	}
 	for i := range with {
-		jobs = append(jobs, s.enqueueWithSources(coordinator.JobSpec{Name: fmt.Sprintf("sources %d", i), Script: []string{"test -f VERSION"}}))
+		jobs = append(jobs, s.EnqueueWithSources(coordinator.JobSpec{Name: fmt.Sprintf("sources %d", i), Script: []string{"test -f VERSION"}}))
 	}
-	for _, job := range append(plainJobs, jobs...) {
-		s.requireState(s.ended(job), coordinator.StateSuccess, "")
-	}
+	s.AllSucceed(append(plainJobs, jobs...)...)
 
-	instance := s.instance()
-	s.eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
+	instance := s.Instance()
+	s.Eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
 	loaded := s.events(instance, "{{.Action}}", "type=image", "event=load")
 	require.Len(t, loaded, 1, "the helper image was not loaded once, through the tunnel")
 	created := map[string]map[string]int{}
@@ -58,5 +56,5 @@ func (s *stage) events(instance, format string, filters ...string) []string {
 	for _, filter := range filters {
 		args = append(args, "--filter", filter)
 	}
-	return s.inInstance(instance, args...)
+	return s.InInstance(instance, args...)
 }

@@ -4,11 +4,8 @@ package system
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -53,22 +50,21 @@ var (
 func TestMetricsAppearAfterTheFirstPollAndCountEachSlotOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	config := s.autoscaled(rig.Config{Capacity: 2, IdleCount: 2, MaxUseCount: 9})
+	config := s.Autoscaled(rig.Config{Capacity: 2, IdleCount: 2, MaxUseCount: 9})
 	// An entry without a token asks for no jobs.
-	require.NoError(t, s.WriteConfig(strings.Replace(s.Text(config), s.Coordinator.RunnerToken(), "", 1)))
-	s.run("--listen-address", "127.0.0.1:0")
+	s.LaunchText(strings.Replace(s.Text(config), s.Coordinator.RunnerToken(), "", 1), "--listen-address", "127.0.0.1:0")
 	require.Empty(t, s.scrape().withPrefix("fleeting_"))
 	require.NoError(t, s.WriteConfig(s.Text(config)))
 
 	const jobs = 3
 	for range jobs {
-		s.succeeds(coordinator.JobSpec{})
+		s.Succeeds(coordinator.JobSpec{})
 	}
 	got := s.awaitMetric(metric{name: "fleeting_taskscaler_task_operations_total", labels: "operation=release"}, jobs)
 	const operations = "fleeting_taskscaler_task_operations_total"
 	require.EqualValues(t, jobs, got.value(operations, "operation=acquire"))
 	// The tasks are measured after the operation that changed them was counted.
-	s.eventually(soon, func() bool {
+	s.Eventually(soon, func() bool {
 		return s.scrape().value("fleeting_taskscaler_tasks", "state=acquired") == 0
 	}, "tasks are acquired after their jobs")
 	require.EqualValues(t, 2, got.value("fleeting_taskscaler_max_tasks_per_instance", ""))
@@ -139,14 +135,9 @@ func labelOf(one *dto.Metric, name string) string {
 // scrape reads the manager's metrics, which must listen on a port of its own choice.
 func (s *stage) scrape() metrics {
 	s.Helper()
-	address := s.awaitLog("info", "Metrics server listening").Text("address")
-	client := http.Client{Timeout: 30 * time.Second}
-	answer, err := client.Get("http://" + address + "/metrics")
-	require.NoError(s, err)
-	defer answer.Body.Close()
-	require.Equal(s, http.StatusOK, answer.StatusCode)
+	text, _ := s.Get(s.Listening(), "/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(io.LimitReader(answer.Body, 16<<20))
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	require.NoError(s, err)
 	return families
 }
@@ -155,7 +146,7 @@ func (s *stage) scrape() metrics {
 func (s *stage) awaitMetric(want metric, value float64) metrics {
 	s.Helper()
 	var got metrics
-	s.eventually(soon, func() bool {
+	s.Eventually(soon, func() bool {
 		got = s.scrape()
 		return got.value(want.name, want.labels) >= value
 	}, "%v did not become %v", want, value)

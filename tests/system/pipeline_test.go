@@ -55,7 +55,7 @@ func testPipelineOnInstances(t *testing.T, image string) {
 	store, err := s3server.Start(filepath.Join(s.Dir, "store"), s.Gateway+":0")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	s.start(s.autoscaled(rig.Config{
+	s.Launch(s.Autoscaled(rig.Config{
 		Concurrent: 3, RequestConcurrency: 3,
 		Capacity: 1, MaxUseCount: 1, MaxInstances: 3, IdleCount: 1,
 		Images: rig.JobImages, Cache: store.RunnerConfig(),
@@ -64,24 +64,24 @@ func testPipelineOnInstances(t *testing.T, image string) {
 
 	run := s.runSample()
 	s.requireLogs(run, "docker-autoscaler")
-	require.LessOrEqual(t, s.fleet.Most(), 3, "there were more instances than max_instances")
+	require.LessOrEqual(t, s.Fleet.Most(), 3, "there were more instances than max_instances")
 	used := map[string]string{}
 	for _, job := range run.Pipeline.Jobs() {
 		name := s.instanceOf(job)
 		require.Empty(t, used[name], "instance %s had two jobs, %q and another", name, job.Name())
 		used[name] = job.Name()
 	}
-	objects, err := store.Objects(s.ctx, store.Bucket)
+	objects, err := store.Objects(s.Ctx, store.Bucket)
 	require.NoError(t, err)
 	require.Len(t, objects, 1, "both jobs have the same cache")
-	s.stop()
-	require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
+	s.Stop()
+	require.Empty(t, s.Fleet.Alive(), "instances outlived the manager")
 }
 
 func TestPipelineRunsOnTheLocalEngine(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(rig.Config{Executor: "docker", Concurrent: 1, Docker: `    volumes = ["/cache"]`})
+	s.Launch(rig.Config{Executor: "docker", Concurrent: 1, Docker: `    volumes = ["/cache"]`})
 
 	run := s.runSample()
 	s.requireLogs(run, "docker")
@@ -99,7 +99,7 @@ func (s *stage) runSample() *sample.Run {
 	}
 	run, err := sample.Start(s.Coordinator, sample.Project, cases)
 	require.NoError(s, err)
-	require.NoError(s, run.Pipeline.Wait(s.ctx))
+	require.NoError(s, run.Pipeline.Wait(s.Ctx))
 	require.Empty(s, run.Mismatches())
 	return run
 }
@@ -143,7 +143,7 @@ func (s *stage) instanceOf(job *coordinator.Job) string {
 			continue
 		}
 		found := false
-		for _, life := range s.fleet.Lives() {
+		for _, life := range s.Fleet.Lives() {
 			if life.Address == request.Remote && life.Started.Before(request.Time) && (life.Ended.IsZero() || life.Ended.After(request.Time)) {
 				names[life.Name], found = true, true
 			}

@@ -48,21 +48,19 @@ func TestEntryThatCannotWorkDoesNotStopOthers(t *testing.T) {
 			if one.plugin == "SCRIPT" {
 				one.plugin = s.file("crashing-plugin", "#!/bin/sh\necho 'out of luck' >&2\nexit 7\n", 0o755)
 			}
-			broken := s.autoscaled(rig.Config{IdleCount: 1, Executor: one.executor})
+			broken := s.Autoscaled(rig.Config{IdleCount: 1, Executor: one.executor})
 			text := strings.Replace(s.Entry(broken), `plugin = "docker"`, `plugin = "`+one.plugin+`"`, 1)
 			// The entry that works is another runner, for jobs with its tag.
 			token := s.Coordinator.AddRunner(coordinator.RunnerSpec{Tags: []string{"works"}})
 			working := strings.Replace(s.Entry(rig.Config{Executor: "docker"}), s.Coordinator.RunnerToken(), token, 1)
 			working = strings.Replace(working, "id = 1", "id = 2", 1)
-			require.NoError(t, s.WriteConfig("concurrent = 4\ncheck_interval = 1\n\n"+text+"\n"+working))
-
-			s.run()
-			refused := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-			entry := s.awaitLog(one.level, one.want...)
+			s.LaunchText("concurrent = 4\ncheck_interval = 1\n\n" + text + "\n" + working)
+			refused := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+			entry := s.AwaitLog(one.level, one.want...)
 			require.NotEmpty(t, entry.Text("runner"))
-			s.succeeds(coordinator.JobSpec{Tags: []string{"works"}})
+			s.Succeeds(coordinator.JobSpec{Tags: []string{"works"}})
 			require.Equal(t, coordinator.StatePending, refused.State(), "a job was taken that cannot be run")
-			s.stop()
+			s.Stop()
 		})
 	}
 }
@@ -97,11 +95,11 @@ func TestConfigurationThatCannotBeUsedEndsTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, coordinator.Config{})
-			text := s.Text(s.autoscaled(rig.Config{IdleCount: 1}))
+			text := s.Text(s.Autoscaled(rig.Config{IdleCount: 1}))
 			changed := one.change(text)
 			require.NotEqual(t, text, changed)
 			require.NoError(t, s.WriteConfig(changed))
-			ctx, stop := context.WithTimeout(s.ctx, time.Minute)
+			ctx, stop := context.WithTimeout(s.Ctx, time.Minute)
 			defer stop()
 			out, err := s.Runner(ctx, "run", "--config", s.ConfigPath())
 			require.Error(t, err)

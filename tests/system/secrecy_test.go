@@ -7,9 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +18,7 @@ import (
 
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig/rigtest"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/s3server"
 )
 
@@ -52,17 +51,6 @@ func (s *secrecy) look(where, text string) {
 	}
 }
 
-func (s *secrecy) get(address, path string) (string, http.Header) {
-	s.Helper()
-	answer, err := http.Get("http://" + address + path)
-	require.NoError(s, err)
-	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, 16<<20))
-	require.NoError(s, err)
-	require.Equal(s, http.StatusOK, answer.StatusCode, path)
-	return string(data), answer.Header
-}
-
 // processes looks through the command lines of everything on the machine, instances included.
 func (s *secrecy) processes() {
 	s.Helper()
@@ -79,11 +67,11 @@ func (s *secrecy) processes() {
 // environment of build and service containers is the user's: images count on finding variables there.
 func (s *secrecy) containers(instance string) {
 	s.Helper()
-	ids := s.inInstance(instance, "docker", "ps", "--all", "--quiet")
+	ids := s.InInstance(instance, "docker", "ps", "--all", "--quiet")
 	require.GreaterOrEqual(s, len(ids), 3, "helper, build and service")
 	for _, id := range ids {
 		var told []map[string]any
-		require.NoError(s, json.Unmarshal([]byte(strings.Join(s.inInstance(instance, "docker", "inspect", id), "\n")), &told))
+		require.NoError(s, json.Unmarshal([]byte(strings.Join(s.InInstance(instance, "docker", "inspect", id), "\n")), &told))
 		config := told[0]["Config"].(map[string]any)
 		if config["Labels"].(map[string]any)["com.gitlab.gitlab-runner.type"] != "predefined" {
 			delete(config, "Env")
@@ -110,48 +98,47 @@ func TestNoOutputOfARunHasASecret(t *testing.T) {
 	registry := base64.StdEncoding.EncodeToString([]byte("robot:" + s.made("password of the operator's registry")))
 	s.secrets["encoded credentials of the operator's registry"] = registry
 	state := filepath.Join(s.Dir, "state")
-	config := s.autoscaled(rig.Config{
+	config := s.Autoscaled(rig.Config{
 		Capacity: 2, IdleCount: 1, Cache: store.RunnerConfig(),
 		Keys: fmt.Sprintf("  environment = [\"OPERATORS_TOKEN=%s\", 'DOCKER_AUTH_CONFIG={\"auths\":{\"registry.example.com\":{\"auth\":\"%s\"}}}']",
 			s.made("variable of the operator"), registry),
 		Connector:  fmt.Sprintf("      password = %q\n", s.made("password for instances")),
 		Autoscaler: fmt.Sprintf("    [runners.autoscaler.state_storage]\n      enabled = true\n      dir = %q\n", state),
 	})
-	require.NoError(t, s.WriteConfig("log_level = \"debug\"\nlisten_address = \"127.0.0.1:0\"\n"+s.Text(config)))
-	s.run()
-	address := s.awaitLog("info", "Metrics server listening").Text("address")
+	s.LaunchText("log_level = \"debug\"\nlisten_address = \"127.0.0.1:0\"\n" + s.Text(config))
+	address := s.Listening()
 
-	gate := s.newGate()
+	gate := s.NewGate()
 	masked := s.made("masked variable")
-	job := s.enqueueWithSources(coordinator.JobSpec{
+	job := s.EnqueueWithSources(coordinator.JobSpec{
 		Variables:   []coordinator.Variable{{Key: "PASSWORD", Value: masked, Masked: true}},
-		Services:    []coordinator.Service{{Image: coordinator.Image{Name: busybox, Entrypoint: []string{"sleep", "600"}}}},
+		Services:    []coordinator.Service{{Image: coordinator.Image{Name: rigtest.Busybox, Entrypoint: []string{"sleep", "600"}}}},
 		Credentials: []coordinator.Credential{{URL: "registry.gitlab.example.com", Username: "job", Password: s.made("password of the job's registry")}},
 		Cache:       []coordinator.CacheSpec{{Key: "kept", Paths: []string{"kept"}}},
 		Artifacts:   []coordinator.ArtifactSpec{{Paths: []string{"kept"}}},
 		Script:      []string{"mkdir -p kept && date >kept/file", "echo $PASSWORD $CI_JOB_TOKEN", gate.Wait},
 	})
-	s.eventually(patience, func() bool { return gate.held() == 1 }, "the job did not come to the gate")
+	s.Eventually(patience, func() bool { return gate.Held() == 1 }, "the job did not come to the gate")
 	s.secrets["job token"] = job.Token()
 
-	instance := s.instance()
+	instance := s.Instance()
 	s.containers(instance)
 	s.processes()
 	for _, path := range []string{"/metrics", "/status", "/status.json", "/debug/process/state", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
-		text, _ := s.get(address, path)
+		text, _ := s.Get(address, path)
 		s.look("endpoint: "+path, text)
 	}
-	list, header := s.get(address, "/debug/jobs/list")
+	list, header := s.Get(address, "/debug/jobs/list")
 	require.Equal(t, "2", header.Get("X-List-Version"))
 	require.Regexp(t, debugLine, list)
 	s.look("endpoint: /debug/jobs/list", list)
-	out, err := s.Runner(s.ctx, "fleet", "status", "--address", address)
+	out, err := s.Runner(s.Ctx, "fleet", "status", "--address", address)
 	require.NoError(t, err, out)
 	s.look("fleet status: ", out)
 
-	gate.open()
-	record := s.ended(job)
-	s.requireState(record, coordinator.StateSuccess, "")
+	gate.Open()
+	record := s.Ended(job)
+	s.RequireState(record, coordinator.StateSuccess, "")
 	require.Contains(t, string(record.Trace), "[MASKED]")
 	s.look("job log: ", string(record.Trace))
 	require.NoError(t, filepath.WalkDir(state, func(path string, entry fs.DirEntry, err error) error {
@@ -166,8 +153,8 @@ func TestNoOutputOfARunHasASecret(t *testing.T) {
 		s.looked["state files"]++
 		return err
 	}))
-	log := s.manager
-	s.stop()
+	log := s.Manager
+	s.Stop()
 	s.look("manager log: ", log.LogText())
 	for _, kind := range []string{"command line", "container", "instance", "endpoint", "fleet status", "job log", "state files", "manager log"} {
 		require.NotZero(t, s.looked[kind], "nothing was seen of the %s", kind)

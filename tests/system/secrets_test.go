@@ -71,10 +71,10 @@ func fromVault(url, role string, fields map[string]string, files map[string]bool
 func TestSecretsReachTheJobAndNotItsLog(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(rig.Config{Executor: "docker"})
+	s.Launch(rig.Config{Executor: "docker"})
 	url := newVault(t)
 	variables := []coordinator.Variable{{Key: "VAULT_JWT", Value: jobJWT, Masked: true}, {Key: "APP", Value: "app"}}
-	record := s.succeeds(coordinator.JobSpec{
+	record := s.Succeeds(coordinator.JobSpec{
 		Name: "secrets", Variables: variables,
 		Script: []string{
 			`test "$PASSWORD" = "correct-horse""-battery-staple"`,
@@ -91,7 +91,7 @@ func TestSecretsReachTheJobAndNotItsLog(t *testing.T) {
 	require.True(t, record.Assignments[0].Info.Features["vault_secrets"], "GitLab would not send such jobs")
 	for _, hidden := range []string{vaultPass, "first-secret-line", jobJWT, "hvs.of-the-login"} {
 		require.NotContains(t, string(record.Trace), hidden)
-		require.NotContains(t, s.manager.LogText(), hidden)
+		require.NotContains(t, s.Manager.LogText(), hidden)
 	}
 
 	for name, one := range map[string]struct{ url, role, field, reason, says string }{
@@ -99,12 +99,12 @@ func TestSecretsReachTheJobAndNotItsLog(t *testing.T) {
 		"missing":     {url, "ci", "none", "runner_system_failure", `secret "PASSWORD": secret not found`},
 		"unreachable": {"http://127.0.0.1:1", "ci", "password", "runner_external_dependency_failure", "connection refused"},
 	} {
-		job := s.enqueue(coordinator.JobSpec{
+		job := s.Enqueue(coordinator.JobSpec{
 			Name: name, Variables: variables, Script: []string{"echo never"},
 			Patch: fromVault(one.url, one.role, map[string]string{"PASSWORD": one.field}, nil),
 		})
-		record := s.ended(job)
-		s.requireState(record, coordinator.StateFailed, one.reason)
+		record := s.Ended(job)
+		s.RequireState(record, coordinator.StateFailed, one.reason)
 		require.Contains(t, plain(record), one.says)
 		require.NotContains(t, plain(record), "Preparing the", "something was made for a job without its secrets")
 	}

@@ -23,7 +23,7 @@ type machine struct {
 // newMachine boots an image; see scripts/images. Its engine is this machine's.
 func (s *stage) newMachine(image, boot string) *machine {
 	s.Helper()
-	m := &machine{stage: s, container: "machine-" + s.group}
+	m := &machine{stage: s, container: "machine-" + s.Group}
 	args := []string{
 		"run", "--detach", "--name", m.container, "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
 		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
@@ -35,7 +35,7 @@ func (s *stage) newMachine(image, boot string) *machine {
 	m.engine(args...)
 	s.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", "--volumes", m.container).Run() })
 	m.engine("cp", s.Program("gitlab-runner"), m.container+":/usr/bin/gitlab-runner")
-	s.eventually(soon*3, func() bool { _, err := m.try(boot); return err == nil }, "the machine did not boot")
+	s.Eventually(soon*3, func() bool { _, err := m.try(boot); return err == nil }, "the machine did not boot")
 	m.sh("groupadd --non-unique --gid $(stat -c %g /srv/docker.sock) engine; useradd --create-home --groups engine ci")
 	text := fmt.Sprintf("concurrent = 1\ncheck_interval = 1\n[[runners]]\nname = \"service\"\nurl = %q\ntoken = %q\nexecutor = \"docker\"\n[runners.docker]\nhost = \"unix:///srv/docker.sock\"\nimage = \"busybox:latest\"\npull_policy = \"if-not-present\"\n",
 		s.Coordinator.URL(), s.Coordinator.RunnerToken())
@@ -45,13 +45,13 @@ func (s *stage) newMachine(image, boot string) *machine {
 
 func (m *machine) engine(args ...string) {
 	m.Helper()
-	out, err := exec.CommandContext(m.ctx, "docker", args...).CombinedOutput()
+	out, err := exec.CommandContext(m.Ctx, "docker", args...).CombinedOutput()
 	require.NoError(m, err, "%s", out)
 }
 
 // try runs a script on the machine; it returns what it printed.
 func (m *machine) try(script string) (string, error) {
-	out, err := exec.CommandContext(m.ctx, "docker", "exec", m.container, "sh", "-c", script).CombinedOutput()
+	out, err := exec.CommandContext(m.Ctx, "docker", "exec", m.container, "sh", "-c", script).CombinedOutput()
 	return string(out), err
 }
 
@@ -86,7 +86,7 @@ func (m *machine) process() (pid, user string) {
 func (m *machine) running() string {
 	m.Helper()
 	var pid string
-	m.eventually(soon, func() bool {
+	m.Eventually(soon, func() bool {
 		var user string
 		pid, user = m.process()
 		return user == "ci"
@@ -100,7 +100,7 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
 	m := s.newMachine("init-systemd:local", "systemctl is-system-running")
-	gate := s.newGate()
+	gate := s.NewGate()
 
 	require.Contains(t, m.refuses("gitlab-runner status"), "gitlab-runner: the service is not installed")
 	require.Contains(t, m.refuses("gitlab-runner install"), "--init-user")
@@ -119,26 +119,25 @@ func TestServiceUnderSystemdFromInstallToUninstall(t *testing.T) {
 	require.Equal(t, "StatusText=running\n", m.sh("systemctl show -p StatusText gitlab-runner"))
 	m.running()
 
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+	job := s.Running(gate)
 	stopped := make(chan error, 1)
 	go func() { _, err := m.try("gitlab-runner stop"); stopped <- err }()
-	s.eventually(soon, func() bool {
+	s.Eventually(soon, func() bool {
 		return strings.Contains(m.sh("systemctl show -p StatusText gitlab-runner"), "graceful-shutdown")
 	}, "the stop was not a graceful one")
-	next := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-	gate.open()
-	s.requireState(s.ended(job), coordinator.StateSuccess, "")
+	next := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	gate.Open()
+	s.AllSucceed(job)
 	require.NoError(t, <-stopped)
 	require.Equal(t, coordinator.StatePending, next.State())
 	m.refuses("gitlab-runner status")
 
 	m.sh("gitlab-runner start")
-	s.requireState(s.ended(next), coordinator.StateSuccess, "")
+	s.AllSucceed(next)
 	pid := m.running()
 	m.sh("kill -9 " + pid)
-	s.eventually(soon*2, func() bool { again, _ := m.process(); return again != "" && again != pid }, "the runner was not started again after a crash")
-	s.requireState(s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"true"}})), coordinator.StateSuccess, "")
+	s.Eventually(soon*2, func() bool { again, _ := m.process(); return again != "" && again != pid }, "the runner was not started again after a crash")
+	s.Succeeds(coordinator.JobSpec{})
 	pid = m.running()
 	m.sh("gitlab-runner restart")
 	require.NotEqual(t, pid, m.running())
@@ -154,7 +153,7 @@ func TestServiceUnderSysVInitFromInstallToUninstall(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
 	m := s.newMachine("init-sysvinit:local", "runlevel | grep 2")
-	gate := s.newGate()
+	gate := s.NewGate()
 
 	m.sh(installService)
 	require.Contains(t, m.refuses("gitlab-runner status"), "gitlab-runner: Service has stopped")
@@ -162,24 +161,23 @@ func TestServiceUnderSysVInitFromInstallToUninstall(t *testing.T) {
 	require.Equal(t, "gitlab-runner: Service is running\n", m.sh("gitlab-runner status"))
 	m.running()
 
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+	job := s.Running(gate)
 	m.sh("service gitlab-runner reload")
-	s.eventually(soon, func() bool {
+	s.Eventually(soon, func() bool {
 		return strings.Count(m.sh("cat /var/log/gitlab-runner.err"), "Configuration loaded") == 2
 	}, "the reload did not reach the runner")
 	m.sh("gitlab-runner stop")
-	s.requireState(s.ended(job), coordinator.StateFailed, "runner_interrupted")
+	s.RequireState(s.Ended(job), coordinator.StateFailed, "runner_interrupted")
 	require.Contains(t, m.refuses("gitlab-runner status"), "Service has stopped")
 
 	m.sh("gitlab-runner start")
 	pid := m.running()
 	m.sh("kill -9 " + pid)
-	s.eventually(soon, func() bool { again, _ := m.process(); return again == "" }, "the process outlived SIGKILL")
+	s.Eventually(soon, func() bool { again, _ := m.process(); return again == "" }, "the process outlived SIGKILL")
 	require.Contains(t, m.refuses("gitlab-runner status"), "Service has stopped")
 	m.sh("gitlab-runner start")
-	gate.open()
-	s.requireState(s.ended(s.enqueue(coordinator.JobSpec{Script: []string{"true"}})), coordinator.StateSuccess, "")
+	gate.Open()
+	s.Succeeds(coordinator.JobSpec{})
 	m.sh("gitlab-runner restart")
 	m.sh("gitlab-runner stop && gitlab-runner uninstall")
 	require.Contains(t, m.refuses("gitlab-runner status"), "gitlab-runner: ")

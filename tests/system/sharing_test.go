@@ -16,22 +16,20 @@ import (
 func TestEightJobsAtOnceShareOneConnection(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	gate := s.newGate()
-	s.start(s.autoscaled(rig.Config{Capacity: 8, IdleCount: 8, RequestConcurrency: 8}))
+	gate := s.NewGate()
+	s.Launch(s.Autoscaled(rig.Config{Capacity: 8, IdleCount: 8, RequestConcurrency: 8}))
 	var jobs []*coordinator.Job
 	for range 8 {
-		jobs = append(jobs, s.enqueue(coordinator.JobSpec{Script: []string{gate.Wait}}))
+		jobs = append(jobs, s.Enqueue(coordinator.JobSpec{Script: []string{gate.Wait}}))
 	}
-	s.eventually(patience, func() bool { return gate.held() == len(jobs) }, "the jobs are not running at once")
-	require.Len(t, s.fleet.Lives(), 1)
-	require.Len(t, s.connections(s.fleet.Lives()[0].Address), 1)
-	gate.open()
-	for _, job := range jobs {
-		s.requireState(s.ended(job), coordinator.StateSuccess, "")
-	}
-	require.Len(t, s.connections(s.fleet.Lives()[0].Address), 1, "the connection is kept for later jobs")
-	instance := s.instance()
-	s.eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
+	s.Eventually(patience, func() bool { return gate.Held() == len(jobs) }, "the jobs are not running at once")
+	require.Len(t, s.Fleet.Lives(), 1)
+	require.Len(t, s.connections(s.Fleet.Lives()[0].Address), 1)
+	gate.Open()
+	s.AllSucceed(jobs...)
+	require.Len(t, s.connections(s.Fleet.Lives()[0].Address), 1, "the connection is kept for later jobs")
+	instance := s.Instance()
+	s.Eventually(soon, func() bool { return len(s.objects(instance)) == 0 }, "objects are left on the instance")
 }
 
 func TestFeatureFlagChoosesTheTunnel(t *testing.T) {
@@ -47,18 +45,18 @@ func TestFeatureFlagChoosesTheTunnel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, coordinator.Config{})
-			gate := s.newGate()
-			s.start(s.autoscaled(rig.Config{IdleCount: 1, Keys: one.keys}))
-			job := s.enqueueWithSources(coordinator.JobSpec{Script: []string{"test -f VERSION", gate.Wait}})
-			s.eventually(patience, func() bool { return gate.held() == 1 }, "the job does not get to its script")
-			tunnels := s.inInstance(s.instance(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[d]ocker system dial-stdio' || true")
+			gate := s.NewGate()
+			s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, Keys: one.keys}))
+			job := s.EnqueueWithSources(coordinator.JobSpec{Script: []string{"test -f VERSION", gate.Wait}})
+			s.Eventually(patience, func() bool { return gate.Held() == 1 }, "the job does not get to its script")
+			tunnels := s.InInstance(s.Instance(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[d]ocker system dial-stdio' || true")
 			if one.stdio {
 				require.NotEqual(t, []string{"0"}, tunnels)
 			} else {
 				require.Equal(t, []string{"0"}, tunnels)
 			}
-			gate.open()
-			s.requireState(s.ended(job), coordinator.StateSuccess, "")
+			gate.Open()
+			s.AllSucceed(job)
 		})
 	}
 }
@@ -66,7 +64,7 @@ func TestFeatureFlagChoosesTheTunnel(t *testing.T) {
 // connections are the TCP connections from this machine to the SSH server at an address.
 func (s *stage) connections(address string) []string {
 	s.Helper()
-	out, err := exec.CommandContext(s.ctx, "ss", "--no-header", "--tcp", "--numeric", "state", "established", "dst", address, "dport", "=", "22").Output()
+	out, err := exec.CommandContext(s.Ctx, "ss", "--no-header", "--tcp", "--numeric", "state", "established", "dst", address, "dport", "=", "22").Output()
 	require.NoError(s, err)
 	if len(out) == 0 {
 		return nil

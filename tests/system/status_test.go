@@ -38,7 +38,7 @@ type browser struct {
 // open opens a page. At the end of the test nothing may have gone wrong in it.
 func (s *stage) open(url string) *browser {
 	s.Helper()
-	allocated, stop := chromedp.NewExecAllocator(s.ctx, append(chromedp.DefaultExecAllocatorOptions[:],
+	allocated, stop := chromedp.NewExecAllocator(s.Ctx, append(chromedp.DefaultExecAllocatorOptions[:],
 		// Tests run as root in containers, where the browser cannot make its own.
 		chromedp.NoSandbox, chromedp.WindowSize(1200, 1000))...)
 	ctx, end := chromedp.NewContext(allocated)
@@ -120,7 +120,7 @@ func (b *browser) prefer(scheme string) {
 // await waits until an element shows a text.
 func (b *browser) await(selector, text string) {
 	b.Helper()
-	b.eventually(time.Minute, func() bool { return strings.Contains(b.text(selector), text) }, "%s did not show %q", selector, text)
+	b.Eventually(time.Minute, func() bool { return strings.Contains(b.text(selector), text) }, "%s did not show %q", selector, text)
 }
 
 // picture is the whole page, for the documentation if that was asked for.
@@ -159,7 +159,7 @@ type fleetStatus struct {
 // status asks the manager with the fleet command.
 func (s *stage) status(address string) fleetStatus {
 	s.Helper()
-	out, err := s.Runner(s.ctx, "fleet", "status", "--json", "--address", address)
+	out, err := s.Runner(s.Ctx, "fleet", "status", "--json", "--address", address)
 	require.NoError(s, err, out)
 	var status fleetStatus
 	require.NoError(s, json.Unmarshal([]byte(out), &status), out)
@@ -169,16 +169,16 @@ func (s *stage) status(address string) fleetStatus {
 func TestTheStatusPageShowsARealRunAndSteersIt(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	s.start(s.autoscaled(rig.Config{Capacity: 2, MaxUseCount: 3, MaxInstances: 3, IdleCount: 1}), "--listen-address", "127.0.0.1:0")
-	address := s.awaitLog("info", "Metrics server listening").Text("address")
-	gate := s.newGate()
-	s.succeeds(coordinator.JobSpec{Name: "an early one"})
+	s.Launch(s.Autoscaled(rig.Config{Capacity: 2, MaxUseCount: 3, MaxInstances: 3, IdleCount: 1}), "--listen-address", "127.0.0.1:0")
+	address := s.Listening()
+	gate := s.NewGate()
+	s.Succeeds(coordinator.JobSpec{Name: "an early one"})
 	var jobs []*coordinator.Job
 	for i := range 3 {
-		jobs = append(jobs, s.enqueue(coordinator.JobSpec{Name: fmt.Sprint("build ", i), Script: []string{"echo waiting", gate.Wait}}))
+		jobs = append(jobs, s.Enqueue(coordinator.JobSpec{Name: fmt.Sprint("build ", i), Script: []string{"echo waiting", gate.Wait}}))
 	}
 	for _, job := range jobs {
-		require.NoError(t, job.WaitTrace(s.ctx, "waiting\n"))
+		require.NoError(t, job.WaitTrace(s.Ctx, "waiting\n"))
 	}
 
 	status := s.status(address)
@@ -213,15 +213,13 @@ func TestTheStatusPageShowsARealRunAndSteersIt(t *testing.T) {
 	page.picture()
 
 	// Paused on the command line, the runner takes no job until it is resumed.
-	out, err := s.Runner(s.ctx, "fleet", "pause", "--address", address, "--runner", "rig-docker-autoscaler")
+	out, err := s.Runner(s.Ctx, "fleet", "pause", "--address", address, "--runner", "rig-docker-autoscaler")
 	require.NoError(t, err, out)
 	require.Contains(t, out, "takes no new jobs")
 	page.await("#runners", "paused")
-	gate.open()
-	for _, job := range jobs {
-		s.requireState(s.ended(job), coordinator.StateSuccess, "")
-	}
-	require.NoError(t, s.fleet.Await(s.ctx, func(lives []rig.Life) bool {
+	gate.Open()
+	s.AllSucceed(jobs...)
+	require.NoError(t, s.Fleet.Await(s.Ctx, func(lives []rig.Life) bool {
 		for _, life := range lives {
 			if life.Name == instance {
 				return !life.Destroyed.IsZero()
@@ -231,23 +229,23 @@ func TestTheStatusPageShowsARealRunAndSteersIt(t *testing.T) {
 	}))
 	page.await("#jobs", "No job is running")
 	// Requests that were under way when it was paused are over now.
-	s.eventually(soon, func() bool { return s.scrape().value("gitlab_runner_request_concurrency", "") == 0 }, "requests are still made")
-	late := s.enqueue(coordinator.JobSpec{Name: "a late one", Script: []string{"true"}})
+	s.Eventually(soon, func() bool { return s.scrape().value("gitlab_runner_request_concurrency", "") == 0 }, "requests are still made")
+	late := s.Enqueue(coordinator.JobSpec{Name: "a late one", Script: []string{"true"}})
 	feeds := s.scrape().value("gitlab_runner_worker_feed_failures_total", "")
-	s.eventually(soon, func() bool { return s.scrape().value("gitlab_runner_worker_feed_failures_total", "") > feeds+2 }, "the entry is not looked at")
+	s.Eventually(soon, func() bool { return s.scrape().value("gitlab_runner_worker_feed_failures_total", "") > feeds+2 }, "the entry is not looked at")
 	require.Equal(t, coordinator.StatePending, late.Record().State)
-	out, err = s.Runner(s.ctx, "fleet", "resume", "--address", address)
+	out, err = s.Runner(s.Ctx, "fleet", "resume", "--address", address)
 	require.NoError(t, err, out)
-	s.requireState(s.ended(late), coordinator.StateSuccess, "")
+	s.AllSucceed(late)
 
-	out, err = s.Runner(s.ctx, "fleet", "status", "--address", address)
+	out, err = s.Runner(s.Ctx, "fleet", "status", "--address", address)
 	require.NoError(t, err, out)
 	require.Contains(t, out, "instance was drained by the operator")
-	out, err = s.Runner(s.ctx, "fleet", "drain", "--address", address, "nobody")
+	out, err = s.Runner(s.Ctx, "fleet", "drain", "--address", address, "nobody")
 	require.Error(t, err)
 	require.Contains(t, out, "there is no such instance")
-	s.stop()
-	out, err = s.Runner(s.ctx, "fleet", "status", "--address", address)
+	s.Stop()
+	out, err = s.Runner(s.Ctx, "fleet", "status", "--address", address)
 	require.Error(t, err)
 	require.Contains(t, out, "no manager answers")
 }

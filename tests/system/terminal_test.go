@@ -23,11 +23,10 @@ func TestAUserIsLetIntoTheContainerOfAJob(t *testing.T) {
 		t.Run(executor, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, coordinator.Config{})
-			config := rig.Config{Executor: executor, Concurrent: 1, MaxInstances: 1, Group: s.group, Images: []string{busybox}, DeleteOnShutdown: true}
-			require.NoError(t, s.WriteConfig("[session_server]\n  listen_address = \"127.0.0.1:0\"\n\n"+s.Text(config)))
-			s.run()
-			job := s.enqueue(coordinator.JobSpec{Script: []string{"touch /tmp/mark", "echo waiting", "while [ -e /tmp/mark ]; do sleep 0.1; done", "echo released"}})
-			require.NoError(t, job.WaitTrace(s.ctx, "waiting"))
+			config := s.Autoscaled(rig.Config{Executor: executor, Concurrent: 1})
+			s.LaunchText("[session_server]\n  listen_address = \"127.0.0.1:0\"\n\n" + s.Text(config))
+			job := s.Enqueue(coordinator.JobSpec{Script: []string{"touch /tmp/mark", "echo waiting", "while [ -e /tmp/mark ]; do sleep 0.1; done", "echo released"}})
+			require.NoError(t, job.WaitTrace(s.Ctx, "waiting"))
 			session := job.Record().Assignments[0].Session
 			require.NotEmpty(t, session.URL)
 
@@ -37,10 +36,10 @@ func TestAUserIsLetIntoTheContainerOfAJob(t *testing.T) {
 				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Subprotocols: []string{"terminal.gitlab.com"},
 			}
 			address := "wss" + strings.TrimPrefix(session.URL, "https") + "/exec"
-			_, answer, err := dialer.DialContext(s.ctx, address, http.Header{"Authorization": {"guess"}})
+			_, answer, err := dialer.DialContext(s.Ctx, address, http.Header{"Authorization": {"guess"}})
 			require.Error(t, err)
 			require.Equal(t, http.StatusUnauthorized, answer.StatusCode)
-			conn, _, err := dialer.DialContext(s.ctx, address, http.Header{"Authorization": {session.Authorization}})
+			conn, _, err := dialer.DialContext(s.Ctx, address, http.Header{"Authorization": {session.Authorization}})
 			require.NoError(t, err)
 			defer conn.Close()
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
@@ -53,7 +52,7 @@ func TestAUserIsLetIntoTheContainerOfAJob(t *testing.T) {
 				seen.Write(data)
 			}
 			require.NoError(t, conn.WriteMessage(websocket.BinaryMessage, []byte("rm /tmp/mark\n")))
-			s.requireState(s.ended(job), coordinator.StateSuccess, "")
+			s.AllSucceed(job)
 			for err == nil {
 				_, _, err = conn.ReadMessage()
 			}

@@ -74,7 +74,7 @@ func (w *wrapper) logText() string {
 // status is what the wrapper says of the manager.
 func (w *wrapper) status() processwrapper.Status {
 	w.Helper()
-	answer, err := w.CheckStatus(w.ctx, &processwrapper.CheckStatusRequest{})
+	answer, err := w.CheckStatus(w.Ctx, &processwrapper.CheckStatusRequest{})
 	require.NoError(w, err)
 	require.Empty(w, answer.GetFailureReason())
 	return answer.GetStatus()
@@ -86,7 +86,7 @@ func (w *wrapper) requireEnd() {
 	select {
 	case <-w.done:
 		require.NoError(w, w.err)
-	case <-w.ctx.Done():
+	case <-w.Ctx.Done():
 		require.Fail(w, "the wrapper did not end")
 	}
 	processes, err := w.Processes()
@@ -97,37 +97,37 @@ func (w *wrapper) requireEnd() {
 func TestTheWrapperLetsAJobEndAndCallsBack(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	gate := s.newGate()
+	gate := s.NewGate()
 	called := make(chan *http.Request, 8)
 	hooks := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { called <- r }))
 	defer hooks.Close()
 	w := newWrapper(s)
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait, "sleep 3"}})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait, "sleep 3"}})
+	require.NoError(t, job.WaitTrace(s.Ctx, "started\n"))
 	require.Equal(t, processwrapper.Status_STATUS_RUNNING, w.status())
 
-	_, err := w.InitGracefulShutdown(s.ctx, &processwrapper.InitGracefulShutdownRequest{Callback: &processwrapper.ShutdownCallback{
+	_, err := w.InitGracefulShutdown(s.Ctx, &processwrapper.InitGracefulShutdownRequest{Callback: &processwrapper.ShutdownCallback{
 		Url: hooks.URL + "/ended", Method: http.MethodPut, Headers: map[string]string{"X-Token": "a-secret"},
 	}})
 	require.NoError(t, err)
-	s.eventually(soon, func() bool { return strings.Contains(w.logText(), "Starting graceful shutdown") }, "the manager was not told")
+	s.Eventually(soon, func() bool { return strings.Contains(w.logText(), "Starting graceful shutdown") }, "the manager was not told")
 	require.Equal(t, processwrapper.Status_STATUS_IN_SHUTDOWN, w.status())
-	next := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	next := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
 	require.Empty(t, called, "the callback came before the end")
-	gate.open()
-	s.requireState(s.ended(job), coordinator.StateSuccess, "")
+	gate.Open()
+	s.RequireState(s.Ended(job), coordinator.StateSuccess, "")
 
 	select {
 	case request := <-called:
 		require.Equal(t, "/ended", request.URL.Path)
 		require.Equal(t, http.MethodPut, request.Method)
 		require.Equal(t, "a-secret", request.Header.Get("X-Token"))
-	case <-s.ctx.Done():
+	case <-s.Ctx.Done():
 		require.Fail(t, "there was no callback")
 	}
 	require.Equal(t, processwrapper.Status_STATUS_STOPPED, w.status())
 	require.Equal(t, coordinator.StatePending, next.State())
-	_, err = w.InitForcefulShutdown(s.ctx, &processwrapper.InitForcefulShutdownRequest{})
+	_, err = w.InitForcefulShutdown(s.Ctx, &processwrapper.InitForcefulShutdownRequest{})
 	require.Equal(t, codes.FailedPrecondition, status.Code(err))
 	require.Empty(t, called)
 
@@ -139,31 +139,31 @@ func TestTheWrapperLetsAJobEndAndCallsBack(t *testing.T) {
 func TestSIGTERMToTheWrapperEndsTheManagerToo(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	gate := s.newGate()
+	gate := s.NewGate()
 	w := newWrapper(s)
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait}})
+	require.NoError(t, job.WaitTrace(s.Ctx, "started\n"))
 
 	require.NoError(t, w.cmd.Process.Signal(syscall.SIGTERM))
-	s.requireState(s.ended(job), coordinator.StateFailed, "runner_interrupted")
+	s.RequireState(s.Ended(job), coordinator.StateFailed, "runner_interrupted")
 	w.requireEnd()
 }
 
 func TestAManagerWhoseWrapperWasKilledFinishesItsJob(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	gate := s.newGate()
+	gate := s.NewGate()
 	w := newWrapper(s)
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait, "sleep 3"}})
-	require.NoError(t, job.WaitTrace(s.ctx, "started\n"))
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"echo started", gate.Wait, "sleep 3"}})
+	require.NoError(t, job.WaitTrace(s.Ctx, "started\n"))
 
 	require.NoError(t, w.cmd.Process.Kill())
 	<-w.done
-	s.eventually(soon, func() bool { return strings.Contains(w.logText(), "Starting graceful shutdown") }, "the manager was not told")
-	next := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-	gate.open()
-	s.requireState(s.ended(job), coordinator.StateSuccess, "")
-	s.eventually(soon, func() bool {
+	s.Eventually(soon, func() bool { return strings.Contains(w.logText(), "Starting graceful shutdown") }, "the manager was not told")
+	next := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	gate.Open()
+	s.RequireState(s.Ended(job), coordinator.StateSuccess, "")
+	s.Eventually(soon, func() bool {
 		processes, err := s.Processes()
 		require.NoError(s, err)
 		return len(processes) == 0
