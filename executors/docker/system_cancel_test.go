@@ -19,7 +19,7 @@ func TestACancelAtAnyStageLeavesNothingBehind(t *testing.T) {
 	const patience = 400 * time.Millisecond
 	registry := startRegistry(t)
 	slow := registry.push(t, "busybox:latest", "team/cancel:1")
-	credentials := []spec.Credential{{Type: "registry", URL: registry.host, Username: registryUser, Password: registryPassword}}
+	credentials := registry.credentials(registry.store.Password)
 	repo, commit := repository(t)
 	withSources := func(job *common.Job) {
 		job.Strategy = plan.StrategyClone

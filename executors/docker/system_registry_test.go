@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -27,16 +26,14 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
-)
-
-const (
-	registryUser     = "puller"
-	registryPassword = "not-for-everybody"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
 )
 
 // privateRegistry is a real registry behind a password, with a proxy in front of it that counts and
 // delays requests for manifests.
 type privateRegistry struct {
+	store *rig.PrivateRegistry
+	// host is the proxy's.
 	host      string
 	delay     atomic.Int64
 	manifests atomic.Int64
@@ -44,30 +41,11 @@ type privateRegistry struct {
 
 func startRegistry(t *testing.T) *privateRegistry {
 	t.Helper()
-	dir := t.TempDir()
-	passwords, err := exec.Command("htpasswd", "-nbB", registryUser, registryPassword).Output()
+	store, err := rig.StartPrivateRegistry(t.Context(), t.TempDir())
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "htpasswd"), passwords, 0o600))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	settings := fmt.Sprintf(`version: 0.1
-storage: {filesystem: {rootdirectory: %s}}
-http: {addr: %s}
-auth: {htpasswd: {realm: test, path: %s}}
-log: {level: error}
-`, filepath.Join(dir, "data"), address, filepath.Join(dir, "htpasswd"))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.yml"), []byte(settings), 0o600))
-	process := exec.Command("docker-registry", "serve", filepath.Join(dir, "config.yml"))
-	require.NoError(t, process.Start())
-	t.Cleanup(func() {
-		_ = process.Process.Kill()
-		_ = process.Wait()
-	})
-
-	r := &privateRegistry{}
-	target := &url.URL{Scheme: "http", Host: address}
+	t.Cleanup(store.Close)
+	r := &privateRegistry{store: store}
+	target := &url.URL{Scheme: "http", Host: store.Host}
 	forward := &httputil.ReverseProxy{
 		ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(request *httputil.ProxyRequest) {
@@ -89,19 +67,17 @@ log: {level: error}
 	}))
 	t.Cleanup(proxy.Close)
 	r.host = strings.TrimPrefix(proxy.URL, "http://")
-	require.Eventually(t, func() bool {
-		answer, err := http.Get(proxy.URL + "/v2/")
-		if err != nil {
-			return false
-		}
-		return answer.Body.Close() == nil && answer.StatusCode == http.StatusUnauthorized
-	}, 10*time.Second, 50*time.Millisecond)
 	return r
 }
 
 func (r *privateRegistry) auths() string {
-	auth := base64.StdEncoding.EncodeToString([]byte(registryUser + ":" + registryPassword))
+	auth := base64.StdEncoding.EncodeToString([]byte(r.store.Username + ":" + r.store.Password))
 	return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, r.host, auth)
+}
+
+// credentials are those of a job that knows a password.
+func (r *privateRegistry) credentials(password string) []spec.Credential {
+	return []spec.Credential{{Type: "registry", URL: r.host, Username: r.store.Username, Password: password}}
 }
 
 // push puts a local image into the registry and returns its name there.
@@ -139,14 +115,14 @@ func TestImagesOfAPrivateRegistryNeedCredentials(t *testing.T) {
 		"job": {
 			change: func(job *common.Job) {
 				always(job)
-				job.Spec.Credentials = []spec.Credential{{Type: "registry", URL: registry.host, Username: registryUser, Password: registryPassword}}
+				job.Spec.Credentials = registry.credentials(registry.store.Password)
 			},
 			told: "Authenticating with credentials from job payload (GitLab Registry)",
 		},
 		"wrong": {
 			change: func(job *common.Job) {
 				always(job)
-				job.Spec.Credentials = []spec.Credential{{Type: "registry", URL: registry.host, Username: registryUser, Password: "guess"}}
+				job.Spec.Credentials = registry.credentials("guess")
 			},
 			fails: "unauthorized",
 		},
@@ -158,7 +134,7 @@ func TestImagesOfAPrivateRegistryNeedCredentials(t *testing.T) {
 			require.NoError(t, err)
 			err = r.executor.Prepare(t.Context())
 			r.cleanup()
-			require.NotContains(t, r.log.String(), registryPassword)
+			require.NotContains(t, r.log.String(), registry.store.Password)
 			if c.fails != "" {
 				require.ErrorContains(t, err, c.fails)
 				require.Equal(t, common.RunnerConfigurationError, common.ReasonOf(err))
@@ -181,7 +157,7 @@ func TestConcurrentJobsPullAnImageOnce(t *testing.T) {
 	for range 4 {
 		r := newTrial(t, name, always)
 		r.executor = first.provider.NewExecutor(r.job, nil)
-		r.job.Spec.Credentials = []spec.Credential{{Type: "registry", URL: registry.host, Username: registryUser, Password: registryPassword}}
+		r.job.Spec.Credentials = registry.credentials(registry.store.Password)
 		_, err := r.executor.Connect(t.Context())
 		require.NoError(t, err)
 		defer r.cleanup()
@@ -202,7 +178,7 @@ func TestSourcesAndASlowPullTakeTheTimeOfOne(t *testing.T) {
 		always(job)
 		job.Strategy = plan.StrategyClone
 		job.Runner.Docker.Volumes = []string{repo + ":/repo.git:ro"}
-		job.Spec.Credentials = []spec.Credential{{Type: "registry", URL: registry.host, Username: registryUser, Password: registryPassword}}
+		job.Spec.Credentials = registry.credentials(registry.store.Password)
 	})
 	r.connect()
 	defer r.cleanup()

@@ -105,7 +105,7 @@ func (r *Rig) Close() error {
 		errs = append(errs, fleet.close())
 	}
 	for _, registry := range r.registries {
-		errs = append(errs, registry.close())
+		errs = append(errs, registry.process.close())
 	}
 	return errors.Join(append(errs, r.Coordinator.Close())...)
 }
