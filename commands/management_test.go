@@ -1,12 +1,10 @@
 package commands_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/transcript"
 )
 
 // registered is a configuration with runners that GitLab knows.
@@ -94,36 +93,18 @@ func TestServerAttributesWithTheirDefaultsAreNoReasonToRefuse(t *testing.T) {
 	require.NoError(t, err, stderr)
 }
 
-// spoken collects a log that is written while it is read.
-type spoken struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *spoken) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *spoken) contains(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Contains(s.text.String(), text)
-}
-
 func TestAnInterruptedRegistrationLeavesNothingBehind(t *testing.T) {
 	c := gitlab(t)
 	path := filepath.Join(t.TempDir(), "config.toml")
 	stdin, answers := io.Pipe()
-	var log spoken
+	var log transcript.Log
 	app := commands.New(commands.Environment{Version: version.Get(), Stdin: stdin, Stdout: io.Discard, Stderr: &log})
 	ctx, interrupt := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- app.Run(ctx, []string{"gitlab-runner", "register", "--config", path, "--url", c.URL(), "--registration-token", c.RegistrationToken(), "--name", "n", "--tag-list", "a", "--maintenance-note", "b"})
 	}()
-	require.Eventually(t, func() bool { return log.contains("Enter an executor") }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "Enter an executor") }, 10*time.Second, time.Millisecond)
 	interrupt()
 	require.ErrorContains(t, <-ended, "interrupted")
 	require.NoError(t, answers.Close())

@@ -21,29 +21,17 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/transcript"
 )
 
 // trace records a job's log and lets a test cancel the job.
 type trace struct {
-	mu            sync.Mutex
-	text          strings.Builder
+	transcript.Log
 	cancel, abort func()
-}
-
-func (t *trace) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.Write(p)
 }
 
 func (t *trace) OnCancel(f func()) { t.cancel = f }
 func (t *trace) OnAbort(f func())  { t.abort = f }
-
-func (t *trace) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.String()
-}
 
 // machine is a fake of a slot and its executors. It records what it is asked to do, in order.
 type machine struct {

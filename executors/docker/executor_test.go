@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +28,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/transcript"
 )
 
 const helperName = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v1.2.3"
@@ -37,27 +37,8 @@ const helperName = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-h
 type rehearsal struct {
 	engine *fakeEngine
 	job    *common.Job
-	log    *lockedBuffer
+	log    *transcript.Log
 	*executor
-}
-
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(data []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(data)
-}
-
-func (b *lockedBuffer) Close() error { return nil }
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // shell is a container that reads its script line by line: "exit N" ends it, anything else is printed.
@@ -103,7 +84,7 @@ func rehearse(t *testing.T, engine *fakeEngine, change func(job *common.Job)) *r
 	t.Helper()
 	process := logrus.New()
 	process.SetOutput(io.Discard)
-	log := &lockedBuffer{}
+	log := &transcript.Log{}
 	job := &common.Job{
 		Spec: &spec.Job{ID: 42, Token: "t", Info: spec.JobInfo{ProjectID: 7}, Image: &spec.Image{Name: "ruby:3"}},
 		Runner: &config.Runner{

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,33 +28,14 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/blueprint"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/transcript"
 )
-
-// transcript is a job log that a test reads.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (t *transcript) Write(data []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.Write(data)
-}
-
-func (t *transcript) Close() error { return nil }
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.String()
-}
 
 // trial is one job on the local engine.
 type trial struct {
 	*testing.T
 	job      *common.Job
-	log      *transcript
+	log      *transcript.Log
 	provider *Provider
 	executor common.Executor
 }
@@ -84,7 +64,7 @@ func newTrial(t *testing.T, image string, change func(job *common.Job)) *trial {
 	t.Helper()
 	process := logrus.New()
 	process.SetOutput(io.Discard)
-	written := &transcript{}
+	written := &transcript.Log{}
 	job := &common.Job{
 		Spec: &spec.Job{
 			ID: time.Now().UnixNano(), Token: "job-token",
