@@ -19,18 +19,23 @@ const withState = `
       keep_instance_with_acquisitions = true
 `
 
+// beforeRestart runs a job on a manager that leaves the instance to the next one.
+func (s *stage) beforeRestart(config rig.Config) *coordinator.Job {
+	s.Helper()
+	config.DeleteOnShutdown = false
+	s.Launch(config)
+	job := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(job)
+	s.Stop()
+	require.Len(s, s.Fleet.Alive(), 1)
+	return job
+}
+
 func TestARestartWithStateKeepsIdleInstancesAndTheirUseCounts(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
 	config := s.Autoscaled(rig.Config{IdleCount: 1, MaxUseCount: 2, Policy: withState})
-	config.DeleteOnShutdown = false
-	s.Launch(config)
-	first := s.Enqueue(coordinator.JobSpec{})
-	s.AllSucceed(first)
-	s.Stop()
-	require.Len(t, s.Fleet.Alive(), 1)
-
-	config.DeleteOnShutdown = true
+	first := s.beforeRestart(config)
 	s.Launch(config)
 	second := s.Enqueue(coordinator.JobSpec{})
 	s.AllSucceed(second)
@@ -44,14 +49,7 @@ func TestARestartWithoutStateRemovesInstancesAndSaysSo(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
 	config := s.Autoscaled(rig.Config{IdleCount: 1})
-	config.DeleteOnShutdown = false
-	s.Launch(config)
-	first := s.Enqueue(coordinator.JobSpec{})
-	s.AllSucceed(first)
-	s.Stop()
-	require.Len(t, s.Fleet.Alive(), 1)
-
-	config.DeleteOnShutdown = true
+	first := s.beforeRestart(config)
 	s.Launch(config)
 	second := s.Enqueue(coordinator.JobSpec{})
 	s.AllSucceed(second)
