@@ -33,6 +33,8 @@ type File struct {
 	Unknown []string
 	// misfits are the keys and values that do not fit the types, as far as the decoder takes them.
 	misfits []Finding
+	// borrowedDSN says that sentry_dsn is the environment's. It is not saved.
+	borrowedDSN bool
 }
 
 func defaults() Config {
@@ -45,6 +47,7 @@ func Load(path string) (*File, error) {
 	file := &File{Path: path, Config: defaults()}
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
+		file.borrowDSN()
 		return file, nil
 	}
 	if err != nil {
@@ -78,7 +81,7 @@ func (f *File) decode(text string) error {
 		return err
 	}
 	if !meta.IsDefined("sentry_dsn") {
-		f.SentryDSN = os.Getenv("SENTRY_DSN")
+		f.borrowDSN()
 	}
 	for _, key := range meta.Undecoded() {
 		if !carriedAlong(key) {
@@ -95,6 +98,11 @@ func (f *File) decode(text string) error {
 		runner.LoadedAt = now
 	}
 	return nil
+}
+
+// borrowDSN takes the value of a key that is absent from the environment.
+func (f *File) borrowDSN() {
+	f.SentryDSN, f.borrowedDSN = os.Getenv("SENTRY_DSN"), true
 }
 
 // foreignTables are those of executors that are not ours. They are carried along, so that a file that
@@ -184,11 +192,16 @@ func (f *File) document() any {
 		Custom     any `toml:"custom,omitempty"`
 	}
 	plain := f.Config
-	plain.Runners = nil
+	plain.Runners, plain.SentryDSN = nil, ""
 	document := struct {
 		Config
-		Runners []entry `toml:"runners"`
+		// An empty one is kept: it says that the environment's is not wanted.
+		SentryDSN *string `toml:"sentry_dsn"`
+		Runners   []entry `toml:"runners"`
 	}{Config: plain}
+	if !f.borrowedDSN {
+		document.SentryDSN = &f.SentryDSN
+	}
 	for _, runner := range f.Runners {
 		foreign := runner.Foreign
 		document.Runners = append(document.Runners, entry{

@@ -89,6 +89,32 @@ func TestAddressAndTokenAreExpandedFromTheEnvironment(t *testing.T) {
 	require.Equal(t, "$THE_URL", file.Runners[0].Name)
 }
 
+func TestTheDSNComesFromTheEnvironmentIfTheFileHasNone(t *testing.T) {
+	const environment, own = "https://key@sentry.example.com/1", "https://key@sentry.example.com/2"
+	t.Setenv("SENTRY_DSN", environment)
+	for name, c := range map[string]struct{ text, want string }{
+		"absent": {"concurrent = 2\n", environment},
+		"there":  {"sentry_dsn = \"" + own + "\"\n", own},
+		"empty":  {"sentry_dsn = \"\"\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, err := config.Load(write(t, c.text))
+			require.NoError(t, err)
+			require.Equal(t, c.want, file.SentryDSN)
+			require.NoError(t, file.Save())
+			saved, err := os.ReadFile(file.Path)
+			require.NoError(t, err)
+			require.NotContains(t, string(saved), environment, "what is not the file's is not written to it")
+			again, err := config.Load(file.Path)
+			require.NoError(t, err)
+			require.Equal(t, c.want, again.SentryDSN)
+		})
+	}
+	none, err := config.Load(filepath.Join(t.TempDir(), "config.toml"))
+	require.NoError(t, err)
+	require.Equal(t, environment, none.SentryDSN)
+}
+
 func TestAPullPolicyIsOneTextOrAList(t *testing.T) {
 	file, err := config.Load(write(t, "[[runners]]\n[runners.docker]\npull_policy = \"never\"\n[[runners]]\n[runners.docker]\npull_policy = [\"always\", \"if-not-present\"]\n"))
 	require.NoError(t, err)

@@ -22,9 +22,10 @@ type review struct {
 func (r *review) run() {
 	r.ignored("", map[string]bool{
 		"experimental": r.file.Experimental != nil,
-		"sentry_dsn":   r.file.SentryDSN != "",
-		"user":         r.file.User != "",
 	})
+	if r.file.User != "" {
+		r.warn("user", "The key has no effect, as the flag --user of run stands in its place; remove it")
+	}
 	if e := r.file.Experimental; e != nil {
 		for _, key := range []string{"log_dir", "max_backup_files", "max_rotation_age", "labels"} {
 			if _, flat := e.UsageLogger[key]; flat {

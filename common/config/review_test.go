@@ -124,12 +124,19 @@ func requireEach(t *testing.T, want []string, findings []config.Finding) {
 
 func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
 	file, runner := scaled()
-	file.SentryDSN = "https://sentry.example.com/1"
+	file.Experimental = new(config.GlobalExperimental)
 	runner.StepRunnerImage = "steps:latest"
 	var keys []string
 	for _, f := range file.Findings(config.Vocabulary{}) {
 		require.Contains(t, f.Message, "not honoured")
 		keys = append(keys, f.Key)
 	}
-	require.Equal(t, []string{"sentry_dsn", "runners[0].step_runner_image"}, keys)
+	require.Equal(t, []string{"experimental", "runners[0].step_runner_image"}, keys)
+}
+
+func TestTheUserOfJobsIsNotTakenFromTheFile(t *testing.T) {
+	file, _ := scaled()
+	file.SentryDSN = "https://key@sentry.example.com/1"
+	file.User = "gitlab-runner"
+	requireEach(t, []string{"user: The key has no effect, as the flag --user of run stands in its place"}, file.Findings(config.Vocabulary{}))
 }

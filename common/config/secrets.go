@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net/url"
 	"regexp"
 	"strings"
 )
@@ -15,6 +16,11 @@ var secretName = regexp.MustCompile(`(?i)password|passwd|secret|token|credential
 // plugin_config. Values of files that it names are not among them.
 func (c *Config) Secrets() []string {
 	secrets := []string{c.SentryDSN}
+	// The other part of the user is public, and some name it so.
+	if dsn, err := url.Parse(c.SentryDSN); err == nil && dsn.User != nil {
+		password, _ := dsn.User.Password()
+		secrets = append(secrets, password)
+	}
 	for _, r := range c.Runners {
 		secrets = append(secrets, r.Token)
 		for _, assignment := range r.Environment {

@@ -12,7 +12,7 @@ import (
 func TestSecretsAreWhatMustNotBeShown(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
 	require.NoError(t, os.WriteFile(path, []byte(`
-sentry_dsn = "https://s01@sentry.example.com/1"
+sentry_dsn = "https://key:s01@sentry.example.com/1"
 [[runners]]
 name = "not secret"
 url = "https://gitlab.example.com"
@@ -46,7 +46,7 @@ idle_time = "1m"
 	got := file.Secrets()
 	slices.Sort(got)
 	require.Equal(t, []string{
-		"dXNlcjpzMDQ=", "glrt-s02", "https://s01@sentry.example.com/1", "s03", "s04", "s05", "s06", "s07", "s08", "s09", "s10", "s11",
+		"dXNlcjpzMDQ=", "glrt-s02", "https://key:s01@sentry.example.com/1", "s01", "s03", "s04", "s05", "s06", "s07", "s08", "s09", "s10", "s11",
 	}, got)
 }
 

@@ -91,15 +91,7 @@ func (f *Formatter) Format(entry *logrus.Entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out buffer
-	writer := f.tokens.NewWriter(&out)
-	if _, err := writer.Write([]byte(text)); err != nil {
-		return nil, err
-	}
-	if err := writer.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return f.withoutTokens(text)
 }
 
 // format hides the values that are known at this moment.
@@ -111,6 +103,31 @@ func (f *Formatter) format(entry *logrus.Entry) (string, error) {
 		return "", err
 	}
 	return f.values.hide(string(text), masked), nil
+}
+
+// Hide replaces in a text what Format replaces in an entry, for what leaves the process by another way than the log.
+func (f *Formatter) Hide(text string) string {
+	f.mu.RLock()
+	text = f.values.hide(text, masked)
+	f.mu.RUnlock()
+	out, err := f.withoutTokens(text)
+	if err != nil {
+		return masked
+	}
+	return string(out)
+}
+
+// withoutTokens hides what begins like a token.
+func (f *Formatter) withoutTokens(text string) ([]byte, error) {
+	var out buffer
+	writer := f.tokens.NewWriter(&out)
+	if _, err := writer.Write([]byte(text)); err != nil {
+		return nil, err
+	}
+	if err := writer.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // masked stands in the place of a secret.

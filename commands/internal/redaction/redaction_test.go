@@ -53,6 +53,16 @@ func TestSecretsAreHiddenWhereverTheyStand(t *testing.T) {
 	}
 }
 
+func TestSecretsAreHiddenInATextThatIsNoEntry(t *testing.T) {
+	f := redaction.New(&logrus.TextFormatter{})
+	f.Learn([]string{"s3cret", "a\"b\\c"})
+	release := f.Hold([]string{"of-a-job"})
+	got := f.Hide(`s3cret a"b\c "a\"b\\c" of-a-job glrt-abcdefghijklmnop and the rest`)
+	require.Equal(t, `[MASKED] [MASKED] "[MASKED]" [MASKED] glrt-[MASKED] and the rest`, got)
+	release()
+	require.Equal(t, "of-a-job", f.Hide("of-a-job"))
+}
+
 func TestNoValueGetsThroughInAnyFormat(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		secret := rapid.StringMatching(`[ -~\n\t]{6,20}[A-Z]{4}[ -~]{1,5}x`).Draw(t, "secret")
