@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"gitlab.com/gitlab-org/fleeting/fleeting/connector"
+	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/errortracking"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/internal/statuspage"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
 	"gitlab.com/gitlab-org/gitlab-runner/commands/session"
@@ -62,7 +63,7 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 }
 
 // run makes the manager and everything it needs, and works until a signal ends it.
-func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command, signals <-chan manager.Signal) error {
+func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command, signals <-chan manager.Signal) (err error) {
 	if c.Bool(flagSyslog) {
 		if system, err := newSystemLog(c.String(flagService)); err != nil {
 			log.WithError(err).Warning("The log goes to standard error only")
@@ -94,6 +95,15 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	if err != nil {
 		log.WithError(err).Warning("the name of this machine is unknown")
 	}
+
+	tracker := errortracking.New(errortracking.Options{Release: v.Version, SystemID: systemID, Hide: redacting(log).Hide, Log: log})
+	log.AddHook(tracker)
+	defer func() {
+		if err != nil {
+			tracker.Fatal(err)
+		}
+		tracker.Close()
+	}()
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -132,6 +142,9 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 			redacting(log).Learn(file.Secrets())
 			remote.forget()
 			applyLogging(log, file, c)
+			if err := tracker.Use(file.SentryDSN); err != nil {
+				log.WithError(err).Error("sentry_dsn has no effect")
+			}
 		},
 	})
 
