@@ -87,6 +87,10 @@ func newSender(dsn string, o Options) (*sender, error) {
 	})
 	if err != nil {
 		s.cancel(nil)
+		var bad *sentry.DsnParseError
+		if errors.As(err, &bad) {
+			err = errors.New(bad.Message)
+		}
 		return nil, fmt.Errorf("the DSN is invalid: %w", err)
 	}
 	s.client = client

@@ -144,7 +144,7 @@ func TestErrorsFollowTheDSN(t *testing.T) {
 	}
 	b.Close()
 	b.log.Error("after")
-	require.Equal(t, []string{"one", "two", "five"}, messages(first))
+	require.ElementsMatch(t, []string{"one", "two", "five"}, messages(first))
 	require.Equal(t, []string{"three"}, messages(second))
 }
 
