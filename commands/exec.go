@@ -190,10 +190,11 @@ func execJobs(ctx context.Context, env Environment, log *logrus.Logger, c *cli.C
 
 // execRun runs the jobs on the entry's executor.
 func execRun(ctx context.Context, env Environment, log *logrus.Logger, runner *config.Runner, o localrun.Options) error {
-	all, _ := providers(env, log, prometheus.NewRegistry(), o.Scratch)
+	registry := prometheus.NewRegistry()
+	all, _ := providers(env, log, registry, o.Scratch)
 	provider := all[runner.Executor]
 	provider.Reload([]*config.Runner{runner})
-	cache, err := newCaches(log).of(runner)
+	cache, err := newCaches(log, registry).of(runner)
 	if err != nil {
 		return fmt.Errorf("the distributed cache cannot be used: %w", err)
 	}

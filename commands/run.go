@@ -121,7 +121,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 	if sessions != nil {
 		defer sessions.Close()
 	}
-	remote := newCaches(log)
+	remote := newCaches(log, registry)
 	executors, fleets := providers(env, log, registry, filepath.Dir(path))
 	m := manager.New(manager.Options{
 		File:        file,

@@ -128,7 +128,7 @@ func runSingle(env Environment, log *logrus.Logger, c *cli.Command, runner *conf
 		last: time.Now(), reached: make(chan struct{}),
 	}
 	m := manager.New(manager.Options{
-		File: file, Providers: executors, Network: client, RemoteCache: newCaches(log).of,
+		File: file, Providers: executors, Network: client, RemoteCache: newCaches(log, registry).of,
 		Log: log, Version: env.Version, Hostname: host, SystemID: systemID, Metrics: metrics,
 		Apply: func(*config.File) {}, Allow: bound.allow, JobEnded: bound.jobEnded,
 	})

@@ -24,7 +24,7 @@ const testAccountKey = "dmVyeS1zZWNyZXQ="
 func TestAzureURLsAreSignedForTheirPurpose(t *testing.T) {
 	s, err := New(&config.Cache{Type: "Azure", Azure: &config.CacheAzure{
 		AccountName: "account", AccountKey: testAccountKey, ContainerName: "caches",
-	}}, quiet())
+	}}, quiet(), nil)
 	require.NoError(t, err)
 	up, err := s.Upload(t.Context(), "project/1/with blank+", "a key", time.Hour)
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestAzureStorageDomainIsTheConfiguredOne(t *testing.T) {
 	} {
 		s, err := New(&config.Cache{Type: "azure", Azure: &config.CacheAzure{
 			AccountName: "account", AccountKey: testAccountKey, ContainerName: "c", StorageDomain: domain,
-		}}, quiet())
+		}}, quiet(), nil)
 		require.NoError(t, err)
 		down, err := s.Download(t.Context(), "a", time.Hour)
 		require.NoError(t, err)

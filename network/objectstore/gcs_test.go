@@ -69,7 +69,7 @@ func TestGCSUploadsCarryTheirHeaders(t *testing.T) {
 	s, err := New(&config.Cache{
 		Type: "gcs", MaxUploadedArchiveSize: 4096,
 		GCS: &config.CacheGCS{BucketName: "bucket", AccessID: testAccount, PrivateKey: testKey(t)},
-	}, quiet())
+	}, quiet(), nil)
 	require.NoError(t, err)
 	up, err := s.Upload(t.Context(), "project/1/a", "a key", time.Minute)
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestGCSIdentityComesFromAFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The file wins over the pair.
-			s, err := New(&config.Cache{Type: "gcs", GCS: &config.CacheGCS{BucketName: "b", CredentialsFile: c.file, AccessID: "other@x", PrivateKey: "none"}}, quiet())
+			s, err := New(&config.Cache{Type: "gcs", GCS: &config.CacheGCS{BucketName: "b", CredentialsFile: c.file, AccessID: "other@x", PrivateKey: "none"}}, quiet(), nil)
 			require.NoError(t, err, "the file is not read before it is needed")
 			down, err := s.Download(t.Context(), "a", time.Minute)
 			if c.fails != "" {
@@ -127,7 +127,7 @@ func TestGCSDefaultCredentialsOfAServiceAccountSignByThemselves(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "default.json")
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, `{"type":"service_account","client_email":%q,"private_key":%s}`, testAccount, key), 0o600))
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", path)
-	s, err := New(&config.Cache{Type: "gcs", GCS: &config.CacheGCS{BucketName: "b", UniverseDomain: "example.org"}}, quiet())
+	s, err := New(&config.Cache{Type: "gcs", GCS: &config.CacheGCS{BucketName: "b", UniverseDomain: "example.org"}}, quiet(), nil)
 	require.NoError(t, err)
 	down, err := s.Download(t.Context(), "a", time.Minute)
 	require.NoError(t, err)

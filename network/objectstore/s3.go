@@ -22,6 +22,7 @@ type s3Bucket struct {
 	name       string
 	endpoint   s3Endpoint
 	encryption s3Encryption
+	roles      roles
 	client     *lazy[*s3Client]
 }
 
@@ -39,11 +40,11 @@ type s3Encryption struct {
 	keyID     *string
 }
 
-func newS3(c *config.CacheS3, log logrus.FieldLogger) (*s3Bucket, error) {
+func newS3(c *config.CacheS3, log logrus.FieldLogger, recorder Recorder) (*s3Bucket, error) {
 	if c == nil {
 		return nil, errors.New("[runners.cache]: Type s3 needs the table [runners.cache.s3]")
 	}
-	b, err := parseS3(c, log.WithField("cache_bucket", c.BucketName), nil)
+	b, err := parseS3(c, log.WithField("cache_bucket", c.BucketName), nil, recorder)
 	if err != nil {
 		return nil, fmt.Errorf("[runners.cache.s3]: %w", err)
 	}
@@ -51,7 +52,7 @@ func newS3(c *config.CacheS3, log logrus.FieldLogger) (*s3Bucket, error) {
 }
 
 // parseS3 takes the client for calls of AWS's services; nil is the SDK's own.
-func parseS3(c *config.CacheS3, log logrus.FieldLogger, httpClient aws.HTTPClient) (*s3Bucket, error) {
+func parseS3(c *config.CacheS3, log logrus.FieldLogger, httpClient aws.HTTPClient, recorder Recorder) (*s3Bucket, error) {
 	if c.BucketName == "" {
 		return nil, errors.New("config BucketName cannot be empty")
 	}
@@ -67,19 +68,19 @@ func parseS3(c *config.CacheS3, log logrus.FieldLogger, httpClient aws.HTTPClien
 		return nil, err
 	}
 	identity.httpClient = httpClient
-	roles, err := newRoles(c)
+	roles, err := newRoles(c, recorder)
 	if err != nil {
 		return nil, err
 	}
-	b := &s3Bucket{name: c.BucketName, endpoint: endpoint, encryption: newS3Encryption(c, log)}
+	b := &s3Bucket{name: c.BucketName, endpoint: endpoint, encryption: newS3Encryption(c, log), roles: roles}
 	b.client = newLazy(func(ctx context.Context) (*s3Client, error) {
-		return b.connect(ctx, identity, roles, log)
+		return b.connect(ctx, identity, log)
 	})
 	return b, nil
 }
 
 // connect makes the client. It asks the network only for what the configuration leaves open.
-func (b *s3Bucket) connect(ctx context.Context, identity s3Identity, roles roles, log logrus.FieldLogger) (*s3Client, error) {
+func (b *s3Bucket) connect(ctx context.Context, identity s3Identity, log logrus.FieldLogger) (*s3Client, error) {
 	cfg, err := identity.load(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("loading the AWS configuration of this machine: %w", err)
@@ -94,9 +95,11 @@ func (b *s3Bucket) connect(ctx context.Context, identity s3Identity, roles roles
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
-	get, put := roles.assumedWith(cfg)
+	get, put := b.roles.assumedWith(cfg)
 	return &s3Client{api: client, presign: s3.NewPresignClient(client), get: get, put: put}, nil
 }
+
+func (b *s3Bucket) sessions() int { return b.roles.sessions() }
 
 func (b *s3Bucket) sign(ctx context.Context, o object, methods ...string) ([]signedURL, error) {
 	client, err := b.client.get(ctx)

@@ -54,7 +54,7 @@ func TestAnUploadInPartsThatIsRefusedNamesTheObject(t *testing.T) {
 }
 
 func TestAzureTakesBlocksByTheURLOfTheObject(t *testing.T) {
-	s, err := New(&config.Cache{Type: "azure", Azure: &config.CacheAzure{AccountName: "account", AccountKey: testAccountKey, ContainerName: "c"}}, quiet())
+	s, err := New(&config.Cache{Type: "azure", Azure: &config.CacheAzure{AccountName: "account", AccountKey: testAccountKey, ContainerName: "c"}}, quiet(), nil)
 	require.NoError(t, err)
 	remote, err := s.Upload(t.Context(), "a", "", time.Hour)
 	require.NoError(t, err)

@@ -18,6 +18,12 @@ import (
 // testS3 is a store whose calls of AWS's services go to do.
 func testS3(t *testing.T, c config.CacheS3, do transport) *Store {
 	t.Helper()
+	return testS3Telling(t, c, nil, do)
+}
+
+// testS3Telling is one with a recorder.
+func testS3Telling(t *testing.T, c config.CacheS3, recorder Recorder, do transport) *Store {
+	t.Helper()
 	if c.BucketName == "" {
 		c.BucketName = "bucket"
 	}
@@ -30,7 +36,7 @@ func testS3(t *testing.T, c config.CacheS3, do transport) *Store {
 			return nil, errors.New("no network")
 		}
 	}
-	b, err := parseS3(&c, quiet(), do)
+	b, err := parseS3(&c, quiet(), do, recorder)
 	require.NoError(t, err)
 	return &Store{bucket: b}
 }
@@ -122,7 +128,7 @@ func TestS3RegionFallsBackWithAWarning(t *testing.T) {
 	var out bytes.Buffer
 	b, err := parseS3(&config.CacheS3{
 		BucketName: "bucket", AccessKey: "a", SecretKey: "very-secret", AuthenticationType: "access-key",
-	}, logTo(&out), transport(func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusBadRequest, ""), nil }))
+	}, logTo(&out), transport(func(r *http.Request) (*http.Response, error) { return answer(r, http.StatusBadRequest, ""), nil }), nil)
 	require.NoError(t, err)
 	down, err := (&Store{bucket: b}).Download(t.Context(), "a", time.Minute)
 	require.NoError(t, err)
@@ -156,7 +162,7 @@ func TestS3UploadsCarryTheHeadersOfEncryptionAndMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			c.config.BucketName, c.config.ServerAddress, c.config.AccessKey, c.config.SecretKey = "bucket", "minio", "a", "b"
-			s, err := New(&config.Cache{Type: "s3", S3: &c.config}, logTo(&out))
+			s, err := New(&config.Cache{Type: "s3", S3: &c.config}, logTo(&out), nil)
 			require.NoError(t, err)
 			up, err := s.Upload(t.Context(), "a", "a key", time.Minute)
 			require.NoError(t, err)
@@ -203,7 +209,7 @@ func TestS3CredentialsOfTheMachineAreTheDefault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			c.config.BucketName, c.config.BucketLocation = "bucket", "eu-west-1"
-			s, err := New(&config.Cache{Type: "s3", S3: &c.config}, logTo(&out))
+			s, err := New(&config.Cache{Type: "s3", S3: &c.config}, logTo(&out), nil)
 			require.NoError(t, err)
 			down, err := s.Download(t.Context(), "a", time.Minute)
 			require.NoError(t, err)

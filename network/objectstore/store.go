@@ -47,6 +47,12 @@ type partsBucket interface {
 	parts(ctx context.Context, o object) (parts *plan.Parts, abandon func(context.Context) error, err error)
 }
 
+// roleBucket is a bucket for which roles are assumed.
+type roleBucket interface {
+	// sessions is how many of roles are held.
+	sessions() int
+}
+
 // object is what a URL is wanted for.
 type object struct {
 	name string
@@ -62,8 +68,9 @@ type signedURL struct {
 }
 
 // New returns the store that c describes. It fails if c lacks something or has a value that cannot be
-// honoured; the error names the key. Values that can be passed over are reported to log instead.
-func New(c *config.Cache, log logrus.FieldLogger) (*Store, error) {
+// honoured; the error names the key. Values that can be passed over are reported to log instead. Nobody is told of
+// roles if recorder is nil.
+func New(c *config.Cache, log logrus.FieldLogger, recorder Recorder) (*Store, error) {
 	if c == nil {
 		return nil, errors.New("[runners.cache] is missing")
 	}
@@ -71,7 +78,7 @@ func New(c *config.Cache, log logrus.FieldLogger) (*Store, error) {
 	var err error
 	switch strings.ToLower(c.Type) {
 	case "s3":
-		b, err = newS3(c.S3, log)
+		b, err = newS3(c.S3, log, recorder)
 	case "gcs":
 		b, err = newGCS(c.GCS, c.MaxUploadedArchiveSize)
 	case "azure":
@@ -85,6 +92,14 @@ func New(c *config.Cache, log logrus.FieldLogger) (*Store, error) {
 		return nil, err
 	}
 	return &Store{bucket: b}, nil
+}
+
+// Sessions is how many sessions of assumed roles are held for further use.
+func (s *Store) Sessions() int {
+	if b, ok := s.bucket.(roleBucket); ok {
+		return b.sessions()
+	}
+	return 0
 }
 
 // Download returns URLs to GET and HEAD an object. They are valid for ttl, but for no longer than seven

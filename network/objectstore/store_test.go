@@ -96,7 +96,7 @@ func TestAWrongConfigurationIsRefusedWithTheKeyToChange(t *testing.T) {
 		"azure domain":  {azure(config.CacheAzure{ContainerName: "c", AccountName: "a", StorageDomain: "https://x"}), "config StorageDomain"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(c.config, quiet())
+			_, err := New(c.config, quiet(), nil)
 			require.ErrorContains(t, err, c.want)
 			require.NotContains(t, err.Error(), "hidden")
 		})
@@ -104,7 +104,7 @@ func TestAWrongConfigurationIsRefusedWithTheKeyToChange(t *testing.T) {
 }
 
 func TestNamesThatCouldMeanAnotherObjectAreRefused(t *testing.T) {
-	s, err := New(&config.Cache{Type: "azure", Azure: &config.CacheAzure{AccountName: "a", AccountKey: "c2VjcmV0", ContainerName: "c"}}, quiet())
+	s, err := New(&config.Cache{Type: "azure", Azure: &config.CacheAzure{AccountName: "a", AccountKey: "c2VjcmV0", ContainerName: "c"}}, quiet(), nil)
 	require.NoError(t, err)
 	for _, name := range []string{
 		"", "/a", "a/", "a//b", "a/../b", "..", "a/./b", "a\xff", strings.Repeat("n", 1025),

@@ -50,7 +50,7 @@ func store(t *testing.T, server *s3server.Server, change func(*config.CacheS3)) 
 	}
 	log := logrus.New()
 	log.SetOutput(t.Output())
-	s, err := objectstore.New(&config.Cache{Type: "S3", S3: c}, log)
+	s, err := objectstore.New(&config.Cache{Type: "S3", S3: c}, log, nil)
 	require.NoError(t, err)
 	return s
 }
@@ -240,7 +240,7 @@ func TestTheLinesForARunnerMakeAStore(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	file, err := config.Load(path)
 	require.NoError(t, err)
-	s, err := objectstore.New(file.Runners[0].Cache, logrus.New())
+	s, err := objectstore.New(file.Runners[0].Cache, logrus.New(), nil)
 	require.NoError(t, err)
 	up, err := s.Upload(t.Context(), "key", "", time.Minute)
 	require.NoError(t, err)
