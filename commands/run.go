@@ -122,6 +122,8 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 		defer sessions.Close()
 	}
 	remote := newCaches(log, registry)
+	account := &usage{log: log}
+	defer account.close()
 	executors, fleets := providers(env, log, registry, filepath.Dir(path))
 	m := manager.New(manager.Options{
 		File:        file,
@@ -136,6 +138,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 		SystemID:    systemID,
 		Metrics:     metrics,
 		Sessions:    sessions,
+		Account:     account.record,
 		Progress:    func(state manager.ProcessState) { notifyInit(log, state) },
 		Secrets:     redacting(log),
 		Apply: func(file *config.File) {
@@ -145,6 +148,7 @@ func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command,
 			if err := tracker.Use(file.SentryDSN); err != nil {
 				log.WithError(err).Error("sentry_dsn has no effect")
 			}
+			account.follow(file)
 		},
 	})
 

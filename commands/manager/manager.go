@@ -51,8 +51,19 @@ type Options struct {
 	Allow func() bool
 	// JobEnded is told of the end of every job, before its worker is free again; nil tells nobody.
 	JobEnded func()
+	// Account is told of every job that was run; nil tells nobody.
+	Account func(Account)
 	// Progress is told of every new state of the process; nil tells nobody.
 	Progress func(ProcessState)
+}
+
+// Account is what is told of a job that was run.
+type Account struct {
+	Runner            *config.Runner
+	Job               *spec.Job
+	URL               string
+	Result            common.Result
+	Started, Finished time.Time
 }
 
 // Manager runs jobs. It is made for one call of Run.

@@ -376,10 +376,10 @@ func TestFindingsAreWarnedOfAtEachLoad(t *testing.T) {
 		return out
 	}
 	require.Equal(t, []string{"unknown key: did you mean shutdown_timeout? | shutdwn_timeout | <nil> | 3"}, warnings())
-	b.write("concurrent = 2\n[experimental.usage_logger]\nenabled = true")
+	b.write("concurrent = 2\n[experimental.usage_logger]\nwriters = [\"snowplow_billing\"]")
 	b.signal(manager.Reload, "hangup")
 	b.signal(manager.Graceful, "quit")
 	require.NoError(t, b.end())
 	require.Len(t, warnings(), 2)
-	require.Contains(t, warnings()[1], "not honoured by this runner yet: it has no effect | experimental")
+	require.Contains(t, warnings()[1], "not honoured by this runner: it has no effect | experimental.usage_logger.writers")
 }

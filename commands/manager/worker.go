@@ -184,6 +184,9 @@ func (m *Manager) runJob(ctx context.Context, runner *config.Runner, provider co
 	m.options.Metrics.jobStarted(runner, job)
 	outcome := build.Run(ctx)
 	m.options.Metrics.jobEnded(runner, job, outcome)
+	if m.options.Account != nil {
+		m.options.Account(Account{Runner: runner, Job: job, URL: build.URL(), Result: outcome, Started: build.Status().Started, Finished: time.Now()})
+	}
 	m.finish(ctx, log, trace, job.Features.FailureReasons, outcome)
 }
 

@@ -35,7 +35,7 @@ func (c *Config) ShutdownLimit() time.Duration {
 
 // GlobalExperimental holds features that are off unless their table is there.
 type GlobalExperimental struct {
-	UsageLogger map[string]any `toml:"usage_logger,omitempty"`
+	UsageLogger *UsageLogger `toml:"usage_logger,omitempty"`
 }
 
 // SessionServer configures the interactive web terminal. SessionTimeout is in seconds.

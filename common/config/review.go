@@ -20,18 +20,11 @@ type review struct {
 }
 
 func (r *review) run() {
-	r.ignored("", map[string]bool{
-		"experimental": r.file.Experimental != nil,
-	})
 	if r.file.User != "" {
 		r.warn("user", "The key has no effect, as the flag --user of run stands in its place; remove it")
 	}
-	if e := r.file.Experimental; e != nil {
-		for _, key := range []string{"log_dir", "max_backup_files", "max_rotation_age", "labels"} {
-			if _, flat := e.UsageLogger[key]; flat {
-				r.warn("experimental.usage_logger."+key, "this place of the key is deprecated: write it in [experimental.usage_logger.logrotate]")
-			}
-		}
+	if e := r.file.Experimental; e != nil && e.UsageLogger != nil {
+		r.usage(e.UsageLogger)
 	}
 	for i, runner := range r.file.Runners {
 		path := fmt.Sprintf("runners[%d].", i)

@@ -124,14 +124,13 @@ func requireEach(t *testing.T, want []string, findings []config.Finding) {
 
 func TestKeysThatAreNotHonouredAreNamed(t *testing.T) {
 	file, runner := scaled()
-	file.Experimental = new(config.GlobalExperimental)
 	runner.StepRunnerImage = "steps:latest"
 	var keys []string
 	for _, f := range file.Findings(config.Vocabulary{}) {
 		require.Contains(t, f.Message, "not honoured")
 		keys = append(keys, f.Key)
 	}
-	require.Equal(t, []string{"experimental", "runners[0].step_runner_image"}, keys)
+	require.Equal(t, []string{"runners[0].step_runner_image"}, keys)
 }
 
 func TestTheUserOfJobsIsNotTakenFromTheFile(t *testing.T) {

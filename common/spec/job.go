@@ -42,7 +42,13 @@ type JobInfo struct {
 	ProjectID              int64   `json:"project_id"`
 	ProjectName            string  `json:"project_name"`
 	ProjectFullPath        string  `json:"project_full_path"`
+	NamespaceID            int64   `json:"namespace_id"`
+	RootNamespaceID        int64   `json:"root_namespace_id"`
+	OrganizationID         int64   `json:"organization_id"`
+	InstanceID             string  `json:"instance_id"`
+	InstanceUUID           string  `json:"instance_uuid"`
 	UserID                 int64   `json:"user_id"`
+	ScopedUserID           int64   `json:"scoped_user_id"`
 	TimeInQueueSeconds     float64 `json:"time_in_queue_seconds"`
 	ProjectJobsRunningText string  `json:"project_jobs_running_on_instance_runners_count"`
 	QueueSize              int64   `json:"queue_size"`
