@@ -58,7 +58,7 @@ func (u *usage) record(a manager.Account) {
 		Labels: config.MergeLabels(*u.labels.Load(), a.Runner.Labels),
 	})
 	if err != nil {
-		u.log.WithError(err).WithField("job", a.Job.ID).Error("The usage of a job is not logged")
+		u.log.WithError(err).WithField("job", a.Job.ID).Error("Failed to log the usage of a job")
 	}
 }
 

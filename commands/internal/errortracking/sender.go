@@ -105,12 +105,13 @@ func (s *sender) offer(p parcel) {
 			return
 		default:
 		}
-		s.dropped.Add(1)
 		if p.done == nil {
+			s.dropped.Add(1)
 			return
 		}
 		select {
 		case oldest := <-s.queue:
+			s.dropped.Add(1)
 			oldest.close()
 		default:
 		}

@@ -125,14 +125,24 @@ func (t *Tracker) Fatal(err error) {
 
 // offer queues an entry, and says whether there is somebody who will close done, which may be nil.
 func (t *Tracker) offer(entry *logrus.Entry, done chan<- struct{}) bool {
+	if !t.sends() {
+		return false
+	}
+	event := t.event(entry)
 	// Held until it is queued, so that nothing is queued where nobody reads any more.
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.current == nil {
 		return false
 	}
-	t.current.offer(parcel{event: t.event(entry), done: done})
+	t.current.offer(parcel{event: event, done: done})
 	return true
+}
+
+func (t *Tracker) sends() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.current != nil
 }
 
 // What Sentry cuts off is not sent, in bytes.

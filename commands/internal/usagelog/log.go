@@ -1,8 +1,8 @@
 // Package usagelog keeps account of jobs that ended: one line of JSON each, in files that begin anew after a while,
 // and of which the newest are kept. Only package commands imports it.
 //
-// What it guarantees: a line is written whole, and is in the file when Store returns. Files that it did not name are
-// left alone.
+// What it guarantees: a line is in the file when Store returns without an error, and half a one is only ever the last
+// of its file. Files with other names are left alone.
 package usagelog
 
 import (
@@ -88,20 +88,26 @@ func (l *Log) Store(record Record) error {
 	if err != nil {
 		return fmt.Errorf("encoding a record of usage: %w", err)
 	}
-	if err := l.turn(record.Timestamp); err != nil {
-		return fmt.Errorf("beginning a file of usage: %w", err)
+	begins := l.file == nil || record.Timestamp.Sub(l.opened) >= l.options.MaxAge
+	if begins {
+		if err := l.begin(record.Timestamp); err != nil {
+			return fmt.Errorf("beginning a file of usage: %w", err)
+		}
 	}
 	if _, err := l.file.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("writing a record of usage: %w", err)
+		// Another file begins, so that half a line is the last one of its file.
+		return fmt.Errorf("writing a record of usage: %w", errors.Join(err, l.closeFile()))
+	}
+	if begins {
+		if err := l.tidy(); err != nil {
+			return fmt.Errorf("removing old files of usage: %w", err)
+		}
 	}
 	return nil
 }
 
-// turn makes sure that there is a file that is young enough.
-func (l *Log) turn(now time.Time) error {
-	if l.file != nil && now.Sub(l.opened) < l.options.MaxAge {
-		return nil
-	}
+// begin opens the next file.
+func (l *Log) begin(now time.Time) error {
 	if err := l.closeFile(); err != nil {
 		return err
 	}
@@ -114,7 +120,7 @@ func (l *Log) turn(now time.Time) error {
 		return err
 	}
 	l.file, l.opened = file, now
-	return l.tidy()
+	return nil
 }
 
 func (l *Log) closeFile() error {
