@@ -117,7 +117,7 @@ type Artifact struct {
 
 // RunnerExperimental holds features of one entry that are off unless their table is there.
 type RunnerExperimental struct {
-	BootVerify map[string]any `toml:"boot_verify,omitempty"`
+	BootVerify *BootVerify `toml:"boot_verify,omitempty"`
 }
 
 // Instance configures the instance executor. The docker-autoscaler executor ignores it.

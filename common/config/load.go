@@ -113,7 +113,7 @@ var foreignTables = map[string]bool{
 
 // freeTables hold whatever their owner likes; what stands below them is not ours to know.
 var freeTables = map[string]bool{
-	"plugin_config": true, "nesting_config": true, "snowplow_billing": true, "machine": true, "referees": true, "boot_verify": true,
+	"plugin_config": true, "nesting_config": true, "snowplow_billing": true, "machine": true, "referees": true,
 }
 
 func carriedAlong(key toml.Key) bool {

@@ -56,6 +56,9 @@ func TestAFileThatCannotBeUsedIsRefusedWithItsKey(t *testing.T) {
 		"duration in seconds": {"[[runners]]\n[runners.autoscaler]\n[[runners.autoscaler.policy]]\nidle_time = 20", "idle_time"},
 		"negative count":      {"[[runners]]\n[runners.autoscaler]\nmax_instances = -1", "max_instances is -1"},
 		"unknown protocol":    {"[[runners]]\n[runners.autoscaler]\n[runners.autoscaler.connector_config]\nprotocol = \"telnet\"", "telnet"},
+		"short verification":  {"[[runners]]\n[runners.experimental.boot_verify]\ntimeout = 300", `timeout is 300ns: write a duration with its unit, such as "5m0s"`},
+		"negative pause":      {"[[runners]]\n[runners.experimental.boot_verify]\nacquire_max_backoff = \"-1s\"", "acquire_max_backoff is -1s: it must not be negative"},
+		"pauses upside down":  {"[[runners]]\nname = \"x\"\n[runners.experimental.boot_verify]\nacquire_min_backoff = \"5s\"\nacquire_max_backoff = \"2s\"", "validating runner x: experimental.boot_verify: acquire_min_backoff is 5s, above acquire_max_backoff = 2s"},
 		"bad label":           {"[labels]\na = \"b\"", `label key "a"`},
 		"bad pull policy":     {"[[runners]]\n[runners.docker]\npull_policy = 1", "pull_policy"},
 	} {
@@ -136,6 +139,9 @@ concurrent = 4
     image = "busybox:latest"
     volumes = ["/cache"]
     pull_policy = ["if-not-present"]
+  [runners.experimental.boot_verify]
+    enabled = true
+    timeout = "3m0s"
   [runners.autoscaler]
     plugin = "docker"
     max_instances = 3

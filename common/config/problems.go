@@ -37,6 +37,11 @@ func (c *Config) problems() []problem {
 	for i, runner := range c.Runners {
 		path, scope := fmt.Sprintf("runners[%d]", i), "validating runner "+runner.Name
 		add(path+".labels", scope+": validating labels", validateLabels(MergeLabels(c.Labels, runner.Labels)))
+		if runner.Experimental != nil && runner.Experimental.BootVerify != nil {
+			for _, p := range runner.Experimental.BootVerify.problems() {
+				add(path+".experimental.boot_verify."+p.path, scope+": experimental.boot_verify", p.err)
+			}
+		}
 		if runner.Autoscaler != nil {
 			for _, p := range runner.Autoscaler.problems() {
 				add(path+".autoscaler."+p.path, scope+": autoscaler", p.err)

@@ -87,10 +87,13 @@ func (r *review) entry(path string, runner *Runner) {
 		r.fail(path+"shell", "shell %q is unknown: use bash, sh, pwsh or powershell", runner.Shell)
 	}
 	r.ignored(path, map[string]bool{
-		"experimental":      runner.Experimental != nil,
+		"experimental":      runner.Experimental != nil && runner.Experimental.BootVerify == nil,
 		"referees":          runner.Referees != nil,
 		"step_runner_image": runner.StepRunnerImage != "",
 	})
+	if runner.VerifiesAtBoot() && runner.Docker != nil && runner.Docker.Image == "" {
+		r.fail(path+"docker.image", "the image is missing: boot_verify runs its job on the entry's default image")
+	}
 	for _, flag := range slices.Sorted(maps.Keys(runner.FeatureFlags)) {
 		switch {
 		case flag == "FF_USE_FASTZIP":
