@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
+
+	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
 )
 
 // Console is where people read. It is safe for concurrent use; lines of jobs are never mixed.
@@ -112,16 +113,11 @@ func (l *jobLog) end() {
 	}
 }
 
-var escapes = regexp.MustCompile("\x1b(?:\\[[0-9;?]*[A-Za-z]|\\][^\a]*\a)")
-
 func (l *jobLog) line(out, text []byte) []byte {
-	text = bytes.TrimRight(text, "\r")
-	if !l.console.Colour {
-		text = escapes.ReplaceAll(text, nil)
-		// What a later part of the line overwrites is not shown.
-		if at := bytes.LastIndexByte(text, '\r'); at >= 0 {
-			text = text[at+1:]
-		}
+	if l.console.Colour {
+		text = bytes.TrimRight(text, "\r")
+	} else {
+		text = joblog.Plain(text)
 	}
 	out = append(out, l.prefix...)
 	out = append(out, text...)
