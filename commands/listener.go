@@ -71,6 +71,11 @@ func debugHandler(m *manager.Manager, metrics prometheus.Gatherer, page statuspa
 		fmt.Fprintln(w, m.State())
 	})
 	mux.HandleFunc("GET /health/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !m.Ready() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "boot-verify pending")
+			return
+		}
 		fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

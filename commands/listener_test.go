@@ -1,8 +1,10 @@
 package commands
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,32 +17,53 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
-// Readiness is about the verification at boot, which there is none of here: an orchestrator that took a manager
-// which waits for its last jobs for one that is not ready would take its metrics away as well.
-func TestAManagerIsReadyFromItsStartToItsEndAndTellsItsState(t *testing.T) {
-	log, _ := logtest.NewNullLogger()
-	registry := prometheus.NewRegistry()
-	var handler http.Handler
-	answer := func(path string) string {
+// look returns a function that asks a manager for a path, past the network.
+func look(m *manager.Manager) func(path string) (int, string) {
+	handler := debugHandler(m, prometheus.NewRegistry(), statuspage.Options{Source: m})
+	return func(path string) (int, string) {
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
-		require.Equal(t, http.StatusOK, recorder.Code)
-		return recorder.Body.String()
+		return recorder.Code, recorder.Body.String()
 	}
-	var states []string
-	look := func() {
-		require.Equal(t, "ready\n", answer("/health/ready"))
-		states = append(states, answer("/debug/process/state"))
+}
+
+// Readiness is about the verification at boot alone: an orchestrator that took a manager which waits for its last
+// jobs for one that is not ready would take its metrics away as well.
+func TestAManagerIsReadyFromItsVerificationToItsEndAndTellsItsState(t *testing.T) {
+	for name, test := range map[string]struct {
+		verify bool
+		want   []string
+	}{
+		"without a verification": {false, []string{"200 ready starting", "200 ready running", "200 ready graceful-shutdown"}},
+		"with one that fails": {true, []string{
+			"503 boot-verify pending starting", "503 boot-verify pending starting", "503 boot-verify pending graceful-shutdown",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, _ := logtest.NewNullLogger()
+			var ask func(string) (int, string)
+			var seen []string
+			note := func() {
+				code, readiness := ask("/health/ready")
+				_, state := ask("/debug/process/state")
+				seen = append(seen, fmt.Sprint(code, " ", strings.TrimSpace(readiness), " ", strings.TrimSpace(state)))
+			}
+			file := &config.File{Config: config.Config{Concurrent: 1}}
+			signals := make(chan manager.Signal, 1)
+			if test.verify {
+				file.Runners = []*config.Runner{{Experimental: &config.RunnerExperimental{BootVerify: &config.BootVerify{Enabled: true}}}}
+			} else {
+				signals <- manager.Signal{Kind: manager.Graceful, Name: "quit"}
+			}
+			m := manager.New(manager.Options{
+				File: file, Log: log, Metrics: manager.NewMetrics(prometheus.NewRegistry(), version.Get()), Apply: func(*config.File) {},
+				Progress: func(manager.ProcessState) { note() },
+			})
+			ask = look(m)
+			note()
+			err := m.Run(signals)
+			require.Equal(t, test.verify, err != nil, "%v", err)
+			require.Equal(t, test.want, seen)
+		})
 	}
-	m := manager.New(manager.Options{
-		File: &config.File{Config: config.Config{Concurrent: 1}}, Log: log,
-		Metrics: manager.NewMetrics(registry, version.Get()), Apply: func(*config.File) {},
-		Progress: func(manager.ProcessState) { look() },
-	})
-	handler = debugHandler(m, registry, statuspage.Options{Source: m})
-	look()
-	signals := make(chan manager.Signal, 1)
-	signals <- manager.Signal{Kind: manager.Graceful, Name: "quit"}
-	require.NoError(t, m.Run(signals))
-	require.Equal(t, []string{"starting\n", "running\n", "graceful-shutdown\n"}, states)
 }

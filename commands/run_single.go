@@ -125,7 +125,7 @@ func runSingle(env Environment, log *logrus.Logger, c *cli.Command, runner *conf
 	}
 	bound := &singleBound{
 		max: c.Int("max-builds"), wait: time.Duration(c.Int("wait-timeout")) * time.Second,
-		last: time.Now(), reached: make(chan struct{}),
+		reached: make(chan struct{}),
 	}
 	m := manager.New(manager.Options{
 		File: file, Providers: executors, Network: client, RemoteCache: newCaches(log, registry).of,
@@ -146,6 +146,7 @@ type singleBound struct {
 
 	mu   sync.Mutex
 	done int
+	// last is when a job ended last, or when the first could be asked for.
 	last time.Time
 	once sync.Once
 	// reached is closed when there is to be no further job.
@@ -156,6 +157,9 @@ type singleBound struct {
 func (b *singleBound) allow() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.last.IsZero() {
+		b.last = time.Now()
+	}
 	over := b.max > 0 && b.done >= b.max || b.wait > 0 && time.Since(b.last) >= b.wait
 	if over {
 		b.once.Do(func() { close(b.reached) })

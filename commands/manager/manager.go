@@ -6,6 +6,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,8 @@ type Options struct {
 	JobEnded func()
 	// Account is told of every job that was run; nil tells nobody.
 	Account func(Account)
-	// Progress is told of every new state of the process; nil tells nobody.
+	// Progress is told of every new state of the process, and while entries are verified at the start every
+	// ProgressInterval that it is still starting; nil tells nobody.
 	Progress func(ProcessState)
 }
 
@@ -85,6 +87,8 @@ type Manager struct {
 	// about once.
 	failedAt time.Time
 	state    ProcessState
+	// unverified are the entries whose verification at the start is not done.
+	unverified []*config.Runner
 }
 
 // ProcessState is how far the process is on its way to its end.
@@ -109,7 +113,7 @@ var (
 // New returns a manager whose configuration is in force.
 func New(o Options) *Manager {
 	m := &Manager{
-		options: o, log: o.Log, state: Starting,
+		options: o, log: o.Log, state: Starting, unverified: toVerify(o.File),
 		workers: newLimiter(0), health: newHealth(), pauses: newPauses(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
 	}
 	m.apply(o.File)
@@ -118,19 +122,24 @@ func New(o Options) *Manager {
 }
 
 // Run works until signals asks it to stop, and returns when everything has ended. SIGQUIT waits for
-// running jobs, SIGTERM and SIGINT abort them; see Signal.
+// running jobs, SIGTERM and SIGINT abort them; see Signal. Both abort the verification of entries, before
+// whose end no job is asked for. If that fails Run ends by itself, with an error that wraps ErrBootVerification.
 func (m *Manager) Run(signals <-chan Signal) error {
 	feeding, stopFeeding := context.WithCancelCause(context.Background())
 	defer stopFeeding(nil)
 	working, abort := context.WithCancelCause(context.Background())
 	defer abort(nil)
 
-	m.setState(Running)
 	var loops sync.WaitGroup
-	loops.Go(func() { m.feed(feeding, working) })
-	loops.Go(func() { m.watchConfig(feeding) })
+	begin := func() {
+		m.setReady()
+		m.setState(Running)
+		loops.Go(func() { m.feed(feeding, working) })
+		loops.Go(func() { m.watchConfig(feeding) })
+	}
 	idle := make(chan struct{})
 	var once sync.Once
+	// waitIdle is called when feeding has ended, so that nothing begins any more.
 	waitIdle := func() {
 		once.Do(func() {
 			go func() {
@@ -141,18 +150,57 @@ func (m *Manager) Run(signals <-chan Signal) error {
 		})
 	}
 
+	verified := make(chan error, 1)
+	var progress <-chan time.Time
+	if runners := m.unverified; len(runners) == 0 {
+		begin()
+	} else {
+		m.setState(Starting)
+		ticker := time.NewTicker(ProgressInterval)
+		defer ticker.Stop()
+		progress = ticker.C
+		loops.Go(func() { verified <- m.verifyBoot(feeding, runners) })
+	}
+
+	var failure error
 	var deadline <-chan time.Time
+	reloadLater := false
 	for {
 		select {
+		case <-progress:
+			if m.State() == Starting {
+				m.setState(Starting)
+			}
+		case err := <-verified:
+			switch {
+			case feeding.Err() != nil:
+				// It was told to stop meanwhile.
+			case err != nil:
+				failure = err
+				m.setState(GracefulShutdown)
+				stopFeeding(err)
+				waitIdle()
+			default:
+				if reloadLater {
+					m.reload(true)
+				}
+				begin()
+			}
 		case <-idle:
-			return m.shutdownProviders(deadline, signals)
+			err := m.shutdownProviders(deadline, signals)
+			if failure != nil && err != nil {
+				return fmt.Errorf("%w; %w", failure, err)
+			}
+			return cmp.Or(failure, err)
 		case <-deadline:
 			return fmt.Errorf("%w after %s", ErrShutdownTimeout, m.shutdownTimeout())
 		case signal := <-signals:
 			switch {
+			case signal.Kind == Reload && m.State() == Starting:
+				reloadLater = true
 			case signal.Kind == Reload:
 				m.reload(true)
-			case signal.Kind == Graceful && m.State() == Running:
+			case signal.Kind == Graceful && (m.State() == Starting || m.State() == Running):
 				m.log.WithField("StopSignal", signal.Name).Warning("Starting graceful shutdown, waiting for builds to finish")
 				m.setState(GracefulShutdown)
 				stopFeeding(errShutdown)
