@@ -1,0 +1,121 @@
+//go:build system
+
+package system
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gitlab.com/gitlab-org/gitlab-runner/tests/coordinator"
+	"gitlab.com/gitlab-org/gitlab-runner/tests/rig"
+)
+
+// verifying are the keys of an entry that is verified at boot.
+const verifying = "  [runners.experimental.boot_verify]\n    enabled = true\n    timeout = \"2m\"\n"
+
+// readiness asks a manager, which must listen on a port of its own choice, whether it is ready.
+func (s *stage) readiness() (int, string) {
+	s.Helper()
+	address := s.awaitLog("info", "Metrics server listening").Text("address")
+	client := http.Client{Timeout: soon}
+	answer, err := client.Get("http://" + address + "/health/ready")
+	require.NoError(s, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+	require.NoError(s, err)
+	return answer.StatusCode, string(text)
+}
+
+// firstRequest is when GitLab was asked for the first job, the zero time if it never was.
+func (s *stage) firstRequest() time.Time {
+	for _, request := range s.Coordinator.Requests() {
+		if request.Endpoint == coordinator.EndpointRequestJob {
+			return request.Time
+		}
+	}
+	return time.Time{}
+}
+
+func TestJobsAreAskedForWhenAnInstanceRanTheVerificationsJob(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo a real job"}})
+	s.start(s.autoscaled(rig.Config{
+		Keys: verifying, Docker: `    volumes = ["/cache"]`, Plugin: `      boot_delay = "3s"`, IdleTime: time.Hour,
+	}), "--listen-address", "127.0.0.1:0")
+	code, text := s.readiness()
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "boot-verify pending\n", text)
+
+	entry := s.awaitLog("info", "Boot verification succeeded")
+	require.Equal(t, "rig-docker-autoscaler", entry.Text("runner_name"))
+	require.NotEmpty(t, entry.Text("duration_s"))
+	succeeded, err := time.Parse(time.RFC3339Nano, entry.Text("time"))
+	require.NoError(t, err)
+	record := s.ended(job)
+	s.requireState(record, coordinator.StateSuccess, "")
+	require.Contains(t, plain(record), "a real job")
+	require.True(t, s.firstRequest().After(succeeded), "a job was asked for at %s, before the entry was verified at %s", s.firstRequest(), succeeded)
+	code, text = s.readiness()
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "ready\n", text)
+
+	instance := s.instance()
+	require.Len(t, s.fleet.Lives(), 1, "the job had another instance than the verification")
+	// The job's cache is kept, the verification's is not.
+	require.Len(t, s.inInstance(instance, "docker", "volume", "ls", "--quiet"), 1)
+	require.Empty(t, s.objects(instance))
+	s.stop()
+}
+
+func TestAVerificationThatFailsEndsTheProcessBeforeAnyRequest(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	job := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	text := strings.Replace(s.Text(s.autoscaled(rig.Config{Keys: verifying})), `image = "busybox:latest"`, `image = "localhost:1/not/there:1"`, 1)
+	require.NoError(t, s.WriteConfig(text))
+	s.run("--listen-address", "127.0.0.1:0")
+	told := s.awaitLog("error", "Boot verification")
+	for _, part := range []string{
+		`runner "rig-docker-autoscaler"`, "failed at stage prepare_executor", "localhost:1/not/there:1", "no job is asked for",
+		"check image, helper_image, pull_policy", `gitlab-runner doctor --name "rig-docker-autoscaler"`,
+	} {
+		require.Contains(t, told.Text("msg"), part)
+	}
+	require.ErrorContains(t, s.manager.Wait(s.ctx), "exit status 1")
+	require.Empty(t, s.Coordinator.Requests(), "GitLab was spoken to")
+	require.Equal(t, coordinator.StatePending, job.State())
+	log := s.manager.LogText()
+	require.Contains(t, log, "The last lines of the boot verification's job:")
+	require.Contains(t, log, `FATAL: the boot verification failed: runner \"rig-docker-autoscaler\"`)
+	require.Equal(t, 1, strings.Count(log, `"level":"error"`), log)
+	require.NotContains(t, log, s.Coordinator.RunnerToken())
+	require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
+	require.NotEmpty(t, s.fleet.Lives(), "it was not tried on an instance")
+	// How it ended was looked at.
+	s.manager = nil
+}
+
+func TestAStopDuringTheVerificationLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGQUIT": syscall.SIGQUIT} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, coordinator.Config{})
+			gate := s.newGate()
+			s.start(s.autoscaled(rig.Config{Keys: "  pre_build_script = \"" + gate.Wait + "\"\n" + verifying}))
+			s.eventually(patience, func() bool { return gate.held() == 1 }, "the verification's job did not come to its script")
+			began := time.Now()
+			require.NoError(t, s.manager.Signal(signal))
+			require.NoError(t, s.manager.Wait(s.ctx))
+			require.Less(t, time.Since(began), 30*time.Second)
+			require.Empty(t, s.Coordinator.Requests())
+			require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
+		})
+	}
+}
