@@ -102,14 +102,14 @@ func entry(settings config.BootVerify) *config.Runner {
 	}
 }
 
-// verify runs a verification in faked time. It returns how it ended, after how long, and what was logged.
-func verify(t *testing.T, ctx context.Context, p *provider, settings config.BootVerify) (error, time.Duration, *logtest.Hook) {
+// verify runs a verification in faked time. It returns after how long it ended, what was logged, and how.
+func verify(t *testing.T, ctx context.Context, p *provider, settings config.BootVerify) (time.Duration, *logtest.Hook, error) {
 	t.Helper()
 	log, hook := logtest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
 	p.began = time.Now()
 	err := Run(ctx, Options{Runner: entry(settings), Provider: p, ID: 7, Log: log, Version: version.Get(), Hostname: "manager"})
-	return err, time.Since(p.began), hook
+	return time.Since(p.began), hook, err
 }
 
 // failed returns the failure that an error is.
@@ -133,7 +133,7 @@ func above(level logrus.Level, hook *logtest.Hook) []string {
 func TestAJobOfOurOwnGoesTheWayOfAllJobsAndLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{}
-		err, _, hook := verify(t, t.Context(), p, config.BootVerify{})
+		_, hook, err := verify(t, t.Context(), p, config.BootVerify{})
 		require.NoError(t, err)
 		// The helper makes the directory, so that it is tried as well.
 		require.Equal(t, []string{"get_sources", "step_script"}, p.stages)
@@ -158,7 +158,7 @@ func TestRoomIsTriedAgainWithGrowingPauses(t *testing.T) {
 			}
 			return nil
 		}}
-		err, _, hook := verify(t, t.Context(), p, config.BootVerify{})
+		_, hook, err := verify(t, t.Context(), p, config.BootVerify{})
 		require.NoError(t, err)
 		second := time.Second
 		require.Equal(t, []time.Duration{0, second, 3 * second, 7 * second, 15 * second, 25 * second, 35 * second}, p.tries)
@@ -170,7 +170,7 @@ func TestRoomIsTriedAgainWithGrowingPauses(t *testing.T) {
 func TestWithoutRoomTheTimeoutEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{acquire: func(int) error { return fmt.Errorf("full: %w", common.ErrNoFreeExecutor) }}
-		err, took, _ := verify(t, t.Context(), p, config.BootVerify{Timeout: 20 * time.Second, AcquireMinBackoff: 3 * time.Second, AcquireMaxBackoff: 4 * time.Second})
+		took, _, err := verify(t, t.Context(), p, config.BootVerify{Timeout: 20 * time.Second, AcquireMinBackoff: 3 * time.Second, AcquireMaxBackoff: 4 * time.Second})
 		require.Equal(t, 20*time.Second, took)
 		require.Equal(t, []time.Duration{0, 3 * time.Second, 7 * time.Second, 11 * time.Second, 15 * time.Second, 19 * time.Second}, p.tries)
 		failure := failed(t, err)
@@ -246,7 +246,7 @@ func TestAFailureNamesItsStageItsReasonAndWhatToCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				err, took, hook := verify(t, t.Context(), test.provider, config.BootVerify{})
+				took, hook, err := verify(t, t.Context(), test.provider, config.BootVerify{})
 				failure := failed(t, err)
 				require.Equal(t, test.stage, failure.Stage)
 				require.ErrorContains(t, failure.Reason, test.reason)
@@ -283,7 +283,7 @@ func TestTheCallersEndIsNoFailure(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(1500*time.Millisecond, func() { cancel(stop) })
-				err, took, _ := verify(t, ctx, p, config.BootVerify{})
+				took, _, err := verify(t, ctx, p, config.BootVerify{})
 				require.Equal(t, stop, err)
 				require.Equal(t, 1500*time.Millisecond, took)
 				require.Equal(t, p.job != nil, p.cleanedUp)
