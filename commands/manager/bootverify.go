@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ func toVerify(file *config.File) []*config.Runner {
 func (m *Manager) verifyBoot(ctx context.Context, runners []*config.Runner) error {
 	group, verifying := errgroup.WithContext(ctx)
 	var once sync.Once
+	var failed error
 	// What a job left behind is told by its id. GitLab's are far below.
 	first := time.Now().UnixMicro()
 	for i, runner := range runners {
@@ -64,8 +66,11 @@ func (m *Manager) verifyBoot(ctx context.Context, runners []*config.Runner) erro
 			if !errors.As(err, &failure) {
 				return err
 			}
-			once.Do(func() { m.tellUnverified(runner, failure) })
-			return fmt.Errorf("%w: runner %q", ErrBootVerification, runner.Name)
+			once.Do(func() {
+				m.tellUnverified(runner, failure)
+				failed = fmt.Errorf("%w: runner %q", ErrBootVerification, runner.Name)
+			})
+			return failed
 		})
 	}
 	return group.Wait()
@@ -92,6 +97,7 @@ func (m *Manager) tellUnverified(runner *config.Runner, f *bootverify.Failure) {
 	if f.Log != "" {
 		log.Warningf("The last lines of the boot verification's job:\n%s", f.Log)
 	}
-	log.Errorf("Boot verification of runner %q failed at stage %s: %v; no job is asked for and the process ends; %s",
-		runner.Name, f.Stage, f.Reason, f.Remedy)
+	reason := strings.Join(strings.FieldsFunc(f.Reason.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	log.Errorf("Boot verification of runner %q failed at stage %s: %s; no job is asked for and the process ends; %s",
+		runner.Name, f.Stage, reason, f.Remedy)
 }

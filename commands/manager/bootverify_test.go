@@ -142,7 +142,7 @@ func TestAFailedVerificationEndsTheProcessAndSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := &provider{run: func(context.Context) error {
 			time.Sleep(2 * time.Second)
-			return common.ExitError(3)
+			return common.Fail(common.ScriptFailure, errors.New("it said\nmuch"))
 		}}
 		other := &provider{run: lasting(time.Hour)}
 		b := bootUp(t, "concurrent = 4\n"+verified("good", "other")+verified("bad", "fake"), fake, other)
@@ -160,12 +160,12 @@ func TestAFailedVerificationEndsTheProcessAndSaysWhy(t *testing.T) {
 		}
 		told := b.at(logrus.ErrorLevel)
 		require.Len(t, told, 1)
-		require.Equal(t, `Boot verification of runner "bad" failed at stage step_script: exit code 3; no job is asked for and the process ends; `+
+		require.Equal(t, `Boot verification of runner "bad" failed at stage step_script: it said; much; no job is asked for and the process ends; `+
 			`check the image, which must have a shell, pre_build_script and post_build_script; gitlab-runner doctor --name "bad" tries each step by itself`, told[0].Message)
 		require.Equal(t, "bad", told[0].Data["runner_name"])
 		require.Equal(t, "step_script", told[0].Data["stage"])
 		lines := b.at(logrus.WarnLevel)
-		require.Contains(t, lines[len(lines)-1].Message, "ERROR: Job failed: exit code 3")
+		require.Contains(t, lines[len(lines)-1].Message, "ERROR: Job failed: it said")
 	})
 }
 

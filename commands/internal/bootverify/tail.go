@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"sync"
+	"unicode"
 
 	"gitlab.com/gitlab-org/gitlab-runner/common/joblog"
 )
@@ -41,7 +42,10 @@ func (t *tail) Write(data []byte) (int, error) {
 
 // keep adds a line. The caller holds the lock.
 func (t *tail) keep(line []byte) {
-	text := shorten(string(joblog.Plain(line)))
+	text := strings.Map(printable, string(joblog.Plain(line)))
+	if len(line) == longest || len(text) > keptLength {
+		text = shorten(text)
+	}
 	if strings.TrimSpace(text) == "" {
 		return
 	}
@@ -51,12 +55,18 @@ func (t *tail) keep(line []byte) {
 	t.lines = append(t.lines, text)
 }
 
-// shorten cuts a long line between two words: a half of a secret would not be recognised by who hides secrets.
-func shorten(text string) string {
-	if len(text) <= keptLength {
-		return text
+// printable leaves out what could do something to who shows the log: what jobs print is not trusted.
+func printable(r rune) rune {
+	if unicode.IsControl(r) && r != '\t' {
+		return -1
 	}
-	return text[:strings.LastIndexAny(text[:keptLength], " \t")+1] + "…"
+	return r
+}
+
+// shorten cuts a line between two words: a half of a secret would not be recognised by who hides secrets.
+func shorten(text string) string {
+	text = text[:min(len(text), keptLength)]
+	return text[:strings.LastIndexAny(text, " \t")+1] + "…"
 }
 
 // text is what was kept.

@@ -33,10 +33,12 @@ func TestALongLineIsCutBetweenTwoWords(t *testing.T) {
 	secret := strings.Repeat("s", 40)
 	words := strings.Repeat("word ", 98)
 	for name, test := range map[string]struct{ line, want string }{
-		"in the midst of a secret": {words + secret, words + "…"},
-		"one word":                 {strings.Repeat("x", 3*longest), "…"},
-		"what comes after much":    {words + strings.Repeat("y", longest) + " " + secret, words + "…"},
-		"a line that fits":         {strings.Repeat("x", keptLength), strings.Repeat("x", keptLength)},
+		"in the midst of a secret":         {words + secret, words + "…"},
+		"one word":                         {strings.Repeat("x", 3*longest), "…"},
+		"what comes after much":            {words + strings.Repeat("y", longest) + " " + secret, words + "…"},
+		"the rest of what was overwritten": {strings.Repeat("x", longest-20) + "\r the " + secret, " the …"},
+		"what a terminal would obey":       {"a\x1bc\ab\tc", "acb\tc"},
+		"a line that fits":                 {strings.Repeat("x", keptLength), strings.Repeat("x", keptLength)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := &tail{}
