@@ -82,13 +82,13 @@ func TestAVerificationThatFailsEndsTheProcessBeforeAnyRequest(t *testing.T) {
 	require.NoError(t, s.WriteConfig(text))
 	s.run("--listen-address", "127.0.0.1:0")
 	told := s.awaitLog("error", "Boot verification")
+	require.ErrorContains(t, s.manager.Wait(s.ctx), "exit status 1")
 	for _, part := range []string{
 		`runner "rig-docker-autoscaler"`, "failed at stage prepare_executor", "localhost:1/not/there:1", "no job is asked for",
-		"check image, helper_image, pull_policy", `gitlab-runner doctor --name "rig-docker-autoscaler"`,
+		"check whether the engine reaches the registries of image and helper_image", `gitlab-runner doctor --name "rig-docker-autoscaler"`,
 	} {
 		require.Contains(t, told.Text("msg"), part)
 	}
-	require.ErrorContains(t, s.manager.Wait(s.ctx), "exit status 1")
 	require.Empty(t, s.Coordinator.Requests(), "GitLab was spoken to")
 	require.Equal(t, coordinator.StatePending, job.State())
 	log := s.manager.LogText()

@@ -15,8 +15,9 @@ const stagePrepare = "prepare_executor"
 type observed struct {
 	common.Slot
 
-	mu     sync.Mutex
-	failed string
+	mu        sync.Mutex
+	failed    string
+	connected bool
 }
 
 // NewExecutor implements common.Slot.
@@ -38,11 +39,17 @@ func (o *observed) note(stage string, err error) error {
 	return err
 }
 
-// stage is the one that failed, empty if none did.
-func (o *observed) stage() string {
+// outcome returns the stage that failed, empty if none did, and whether the last executor reached its machine.
+func (o *observed) outcome() (failed string, connected bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.failed
+	return o.failed, o.connected
+}
+
+func (o *observed) setConnected(connected bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.connected = connected
 }
 
 type observedExecutor struct {
@@ -53,6 +60,7 @@ type observedExecutor struct {
 // Connect implements common.Executor.
 func (e *observedExecutor) Connect(ctx context.Context) (common.Machine, error) {
 	machine, err := e.Executor.Connect(ctx)
+	e.slot.setConnected(err == nil)
 	return machine, e.slot.note(stagePrepare, err)
 }
 

@@ -46,6 +46,8 @@ type Failure struct {
 	Remedy string
 	// Log are the last lines of the job's log, empty if it never began.
 	Log string
+	// connected says that the machine and its engine were reached.
+	connected bool
 }
 
 func (f *Failure) Error() string { return fmt.Sprintf("at stage %s: %v", f.Stage, f.Reason) }
@@ -97,7 +99,8 @@ func (o Options) verify(ctx context.Context, settings config.BootVerify) *Failur
 		Hostname: o.Hostname, Version: o.Version, Features: o.Provider.Features(),
 	})
 	if result := build.Run(ctx); result.State != common.Success {
-		return &Failure{Stage: cmp.Or(slot.stage(), build.Status().Stage, stagePrepare), Reason: result.Err, Log: log.text()}
+		stage, connected := slot.outcome()
+		return &Failure{Stage: cmp.Or(stage, build.Status().Stage), Reason: result.Err, Log: log.text(), connected: connected}
 	}
 	return nil
 }
@@ -142,12 +145,12 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // payload is the job: without sources, in an empty directory, which the helper makes as it does for every job that
-// gets some.
+// gets some. Its timeout is never over before that of the verification.
 func payload(id int64, timeout time.Duration) *spec.Job {
 	job := &spec.Job{
 		ID:     id,
 		Info:   spec.JobInfo{Name: "boot-verify", Stage: "boot-verify"},
-		Runner: spec.RunnerInfo{Timeout: int((timeout + time.Second - 1) / time.Second)},
+		Runner: spec.RunnerInfo{Timeout: int(timeout/time.Second) + 1},
 		Steps:  []spec.Step{{Name: spec.StepScript, Script: []string{`echo "This runner can run jobs."`}}},
 	}
 	for _, v := range [][2]string{
@@ -186,10 +189,12 @@ func remedy(runner *config.Runner, f *Failure) string {
 	switch {
 	case errors.Is(f.Reason, errUnknownExecutor):
 		return "check the key executor"
-	case reason == common.ImagePullFailure:
-		look = "image, helper_image, pull_policy and the credentials of the registry in [runners.docker]"
-	case reason == common.RunnerConfigurationError:
-		look = "[runners.docker]"
+	case reason == common.RunnerExternalDependencyFailure:
+		look = "whether the engine reaches the registries of image and helper_image"
+	case reason == common.ImagePullFailure || reason == common.RunnerConfigurationError:
+		look = "image, helper_image, pull_policy and volumes in [runners.docker], and the credentials of the registry"
+	case reason == common.JobExecutionTimeout && f.connected:
+		look = "how long image and helper_image take to be pulled"
 	case reason == common.ScriptFailure:
 		look = "the image, which must have a shell, pre_build_script and post_build_script"
 	case f.Stage == StageAcquire && autoscaled:

@@ -27,7 +27,8 @@ type provider struct {
 	began time.Time
 	// acquire says why there is no room at the given try, the first of which is 1; nil always has some.
 	acquire func(try int) error
-	// prepare and run are what those of its executors do; nil succeeds.
+	// connect, prepare and run are what those of its executors do; nil succeeds.
+	connect func(ctx context.Context) error
 	prepare func(ctx context.Context) error
 	run     func(ctx context.Context, s common.Stage) error
 	// helper is closed when stages can run in the helper before Prepare is done; nil is never.
@@ -70,7 +71,12 @@ func (*provider) Watch(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithCancel(ctx)
 }
 
-func (*provider) Connect(context.Context) (common.Machine, error) {
+func (p *provider) Connect(ctx context.Context) (common.Machine, error) {
+	if p.connect != nil {
+		if err := p.connect(ctx); err != nil {
+			return common.Machine{}, err
+		}
+	}
 	return common.Machine{OS: "linux", Shell: "bash", Hostname: "h", BuildsDir: "/builds", CacheDir: "/cache"}, nil
 }
 
@@ -237,11 +243,21 @@ func TestAFailureNamesItsStageItsReasonAndWhatToCheck(t *testing.T) {
 			&provider{prepare: func(context.Context) error {
 				return common.Fail(common.RunnerConfigurationError, errors.New("bad volume"))
 			}},
-			"prepare_executor", "bad volume", "check [runners.docker];", "bad volume", 0,
+			"prepare_executor", "bad volume", "pull_policy and volumes in [runners.docker]", "bad volume", 0,
 		},
 		"the time": {
 			&provider{prepare: lasting},
-			"prepare_executor", "not done within 5m0s", "or raise timeout", "ERROR: Job failed: not done within 5m0s", 5 * time.Minute,
+			"prepare_executor", "not done within 5m0s", "check how long image and helper_image take to be pulled; or raise timeout", "ERROR: Job failed: not done within 5m0s", 5 * time.Minute,
+		},
+		"the time, without an instance": {
+			&provider{connect: lasting},
+			"prepare_executor", "not done within 5m0s", "check what the log says of the instances, connector_config", "ERROR: Job failed: not done within 5m0s", 5 * time.Minute,
+		},
+		"a registry": {
+			&provider{prepare: func(context.Context) error {
+				return common.Fail(common.RunnerExternalDependencyFailure, errors.New("connection refused"))
+			}},
+			"prepare_executor", "connection refused", "whether the engine reaches the registries", "connection refused", 0,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
