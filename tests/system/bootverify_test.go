@@ -5,6 +5,7 @@ package system
 import (
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,4 +119,25 @@ func TestAStopDuringTheVerificationLeavesNothing(t *testing.T) {
 			require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
 		})
 	}
+}
+
+func TestSystemdWaitsForTheVerificationForLongerThanItsOwnTimeout(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, coordinator.Config{})
+	m := s.newMachine("init-systemd:local", "systemctl is-system-running")
+	m.sh("mkdir -p /usr/lib/gitlab-runner")
+	m.engine("cp", s.Root()+"/out/helper-images", m.container+":/usr/lib/gitlab-runner/helper-images")
+	m.sh(installService)
+	m.sh("mkdir -p /etc/systemd/system/gitlab-runner.service.d && printf '[Service]\\nType=notify\\nTimeoutStartSec=3\\n' >/etc/systemd/system/gitlab-runner.service.d/site.conf && systemctl daemon-reload")
+	m.sh(`sed -i 's/^executor/pre_build_script = "sleep 6"\n&/' /home/ci/config.toml && printf 'volumes = ["/cache"]\n[runners.experimental.boot_verify]\nenabled = true\n' >>/home/ci/config.toml`)
+
+	began := time.Now()
+	m.sh("systemctl start gitlab-runner")
+	require.Greater(t, time.Since(began), 6*time.Second, "systemd was told too early that the runner is ready")
+	require.Equal(t, "StatusText=running\n", m.sh("systemctl show -p StatusText gitlab-runner"))
+	require.Contains(t, m.sh("journalctl --no-pager --unit gitlab-runner"), "Boot verification succeeded")
+	m.sh("gitlab-runner stop")
+	kept, err := exec.CommandContext(s.ctx, "docker", "volume", "ls", "--quiet", "--filter", "label=com.gitlab.gitlab-runner.project.id=0").Output()
+	require.NoError(t, err)
+	require.Empty(t, string(kept), "the verification left a cache on the engine")
 }
