@@ -23,7 +23,7 @@ const verifying = "  [runners.experimental.boot_verify]\n    enabled = true\n   
 // readiness asks a manager, which must listen on a port of its own choice, whether it is ready.
 func (s *stage) readiness() (int, string) {
 	s.Helper()
-	address := s.awaitLog("info", "Metrics server listening").Text("address")
+	address := s.AwaitLog("info", "Metrics server listening").Text("address")
 	client := http.Client{Timeout: soon}
 	answer, err := client.Get("http://" + address + "/health/ready")
 	require.NoError(s, err)
@@ -46,44 +46,44 @@ func (s *stage) firstRequest() time.Time {
 func TestJobsAreAskedForWhenAnInstanceRanTheVerificationsJob(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"echo a real job"}})
-	s.start(s.autoscaled(rig.Config{
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"echo a real job"}})
+	s.Launch(s.Autoscaled(rig.Config{
 		Keys: verifying, Docker: `    volumes = ["/cache"]`, Plugin: `      boot_delay = "3s"`, IdleTime: time.Hour,
 	}), "--listen-address", "127.0.0.1:0")
 	code, text := s.readiness()
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "boot-verify pending\n", text)
 
-	entry := s.awaitLog("info", "Boot verification succeeded")
+	entry := s.AwaitLog("info", "Boot verification succeeded")
 	require.Equal(t, "rig-docker-autoscaler", entry.Text("runner_name"))
 	require.NotEmpty(t, entry.Text("duration_s"))
 	succeeded, err := time.Parse(time.RFC3339Nano, entry.Text("time"))
 	require.NoError(t, err)
-	record := s.ended(job)
-	s.requireState(record, coordinator.StateSuccess, "")
+	record := s.Ended(job)
+	s.RequireState(record, coordinator.StateSuccess, "")
 	require.Contains(t, plain(record), "a real job")
 	require.True(t, s.firstRequest().After(succeeded), "a job was asked for at %s, before the entry was verified at %s", s.firstRequest(), succeeded)
 	code, text = s.readiness()
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "ready\n", text)
 
-	instance := s.instance()
-	require.Len(t, s.fleet.Lives(), 1, "the job had another instance than the verification")
+	instance := s.Instance()
+	require.Len(t, s.Fleet.Lives(), 1, "the job had another instance than the verification")
 	// The job's cache is kept, the verification's is not.
-	require.Len(t, s.inInstance(instance, "docker", "volume", "ls", "--quiet"), 1)
+	require.Len(t, s.InInstance(instance, "docker", "volume", "ls", "--quiet"), 1)
 	require.Empty(t, s.objects(instance))
-	s.stop()
+	s.Stop()
 }
 
 func TestAVerificationThatFailsEndsTheProcessBeforeAnyRequest(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, coordinator.Config{})
-	job := s.enqueue(coordinator.JobSpec{Script: []string{"true"}})
-	text := strings.Replace(s.Text(s.autoscaled(rig.Config{Keys: verifying})), `image = "busybox:latest"`, `image = "localhost:1/not/there:1"`, 1)
+	job := s.Enqueue(coordinator.JobSpec{Script: []string{"true"}})
+	text := strings.Replace(s.Text(s.Autoscaled(rig.Config{Keys: verifying})), `image = "busybox:latest"`, `image = "localhost:1/not/there:1"`, 1)
 	require.NoError(t, s.WriteConfig(text))
-	s.run("--listen-address", "127.0.0.1:0")
-	told := s.awaitLog("error", "Boot verification")
-	require.ErrorContains(t, s.manager.Wait(s.ctx), "exit status 1")
+	s.Start("--listen-address", "127.0.0.1:0")
+	told := s.AwaitLog("error", "Boot verification")
+	require.ErrorContains(t, s.Manager.Wait(s.Ctx), "exit status 1")
 	for _, part := range []string{
 		`runner "rig-docker-autoscaler"`, "failed at stage prepare_executor", "localhost:1/not/there:1", "no job is asked for",
 		"check whether the engine reaches the registries of image and helper_image", `gitlab-runner doctor --name "rig-docker-autoscaler"`,
@@ -92,15 +92,15 @@ func TestAVerificationThatFailsEndsTheProcessBeforeAnyRequest(t *testing.T) {
 	}
 	require.Empty(t, s.Coordinator.Requests(), "GitLab was spoken to")
 	require.Equal(t, coordinator.StatePending, job.State())
-	log := s.manager.LogText()
+	log := s.Manager.LogText()
 	require.Contains(t, log, "The last lines of the boot verification's job:")
 	require.Contains(t, log, `FATAL: the boot verification failed: runner \"rig-docker-autoscaler\"`)
 	require.Equal(t, 1, strings.Count(log, `"level":"error"`), log)
 	require.NotContains(t, log, s.Coordinator.RunnerToken())
-	require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
-	require.NotEmpty(t, s.fleet.Lives(), "it was not tried on an instance")
+	require.Empty(t, s.Fleet.Alive(), "instances outlived the manager")
+	require.NotEmpty(t, s.Fleet.Lives(), "it was not tried on an instance")
 	// How it ended was looked at.
-	s.manager = nil
+	s.Manager = nil
 }
 
 func TestAStopDuringTheVerificationLeavesNothing(t *testing.T) {
@@ -108,15 +108,15 @@ func TestAStopDuringTheVerificationLeavesNothing(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"SIGTERM": syscall.SIGTERM, "SIGQUIT": syscall.SIGQUIT} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, coordinator.Config{})
-			gate := s.newGate()
-			s.start(s.autoscaled(rig.Config{Keys: "  pre_build_script = \"" + gate.Wait + "\"\n" + verifying}))
-			s.eventually(patience, func() bool { return gate.held() == 1 }, "the verification's job did not come to its script")
+			gate := s.NewGate()
+			s.Launch(s.Autoscaled(rig.Config{Keys: "  pre_build_script = \"" + gate.Wait + "\"\n" + verifying}))
+			s.Eventually(patience, func() bool { return gate.Held() == 1 }, "the verification's job did not come to its script")
 			began := time.Now()
-			require.NoError(t, s.manager.Signal(signal))
-			require.NoError(t, s.manager.Wait(s.ctx))
+			require.NoError(t, s.Manager.Signal(signal))
+			require.NoError(t, s.Manager.Wait(s.Ctx))
 			require.Less(t, time.Since(began), 30*time.Second)
 			require.Empty(t, s.Coordinator.Requests())
-			require.Empty(t, s.fleet.Alive(), "instances outlived the manager")
+			require.Empty(t, s.Fleet.Alive(), "instances outlived the manager")
 		})
 	}
 }
@@ -137,7 +137,7 @@ func TestSystemdWaitsForTheVerificationForLongerThanItsOwnTimeout(t *testing.T) 
 	require.Equal(t, "StatusText=running\n", m.sh("systemctl show -p StatusText gitlab-runner"))
 	require.Contains(t, m.sh("journalctl --no-pager --unit gitlab-runner"), "Boot verification succeeded")
 	m.sh("gitlab-runner stop")
-	kept, err := exec.CommandContext(s.ctx, "docker", "volume", "ls", "--quiet", "--filter", "label=com.gitlab.gitlab-runner.project.id=0").Output()
+	kept, err := exec.CommandContext(s.Ctx, "docker", "volume", "ls", "--quiet", "--filter", "label=com.gitlab.gitlab-runner.project.id=0").Output()
 	require.NoError(t, err)
 	require.Empty(t, string(kept), "the verification left a cache on the engine")
 }

@@ -20,6 +20,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/common/config"
 	"gitlab.com/gitlab-org/gitlab-runner/common/spec"
+	"gitlab.com/gitlab-org/gitlab-runner/helpers/pause"
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/version"
 )
 
@@ -108,24 +109,23 @@ func (o Options) verify(ctx context.Context, settings config.BootVerify) *Failur
 // acquire gets room for the job, and tries that again with growing pauses.
 func (o Options) acquire(ctx context.Context, settings config.BootVerify) (common.Slot, error) {
 	told := ""
-	for pause := settings.AcquireMinBackoff; ; pause = min(2*pause, settings.AcquireMaxBackoff) {
+	for delay := settings.AcquireMinBackoff; ; delay = min(2*delay, settings.AcquireMaxBackoff) {
 		slot, err := o.Provider.Acquire(ctx, o.Runner)
 		if err == nil {
 			return slot, nil
 		}
 		if ctx.Err() == nil {
-			told = o.tell(err, pause, told)
-			wait(ctx, pause)
+			told = o.tell(err, delay, told)
 		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w; the last try: %w", context.Cause(ctx), err)
+		if ended := pause.For(ctx, delay); ended != nil {
+			return nil, fmt.Errorf("%w; the last try: %w", ended, err)
 		}
 	}
 }
 
 // tell logs why there is no room yet, once for each reason. It returns what it told last.
-func (o Options) tell(err error, pause time.Duration, told string) string {
-	log := o.Log.WithError(err).WithField("retry_in", pause)
+func (o Options) tell(err error, delay time.Duration, told string) string {
+	log := o.Log.WithError(err).WithField("retry_in", delay)
 	const text = "There is no room for the boot verification yet"
 	if errors.Is(err, common.ErrNoFreeExecutor) || err.Error() == told {
 		log.Debug(text)
@@ -133,15 +133,6 @@ func (o Options) tell(err error, pause time.Duration, told string) string {
 	}
 	log.Warning(text)
 	return err.Error()
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // payload is the job: without sources, in an empty directory, which the helper makes as it does for every job that
