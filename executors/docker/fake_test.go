@@ -88,8 +88,16 @@ func (f *fakeEngine) called(format string, args ...any) error {
 	return f.fail[text]
 }
 
-// unreachable is the error of a call to an engine that does not run.
-func unreachable() error { return client.ErrorConnectionFailed("unix:///fake.sock") }
+// unreachable is the error of a call to an engine that does not run: that of the library, which nobody else can make.
+func unreachable() error {
+	nobody, err := client.NewClientWithOpts(client.WithHost("unix:///nobody.listens.here"))
+	if err != nil {
+		return err
+	}
+	defer nobody.Close()
+	_, err = nobody.Ping(context.Background())
+	return err
+}
 
 // halt ends the engine, but not its containers, and breaks off what is waited for. Nothing answers until resume.
 func (f *fakeEngine) halt() {
