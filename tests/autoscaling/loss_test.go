@@ -43,16 +43,15 @@ func TestJobsOnAKilledInstanceFailInOneLineAndTheirSlotsComeBack(t *testing.T) {
 func TestAnIdleInstanceWhoseEngineStoppedFailsNoJob(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, patience)
-	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1, MaxInstances: 2}))
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1}))
 	first := s.Enqueue(coordinator.JobSpec{})
 	s.AllSucceed(first)
 	instance := s.instanceOf(first)
 	s.Eventually(2*soon, func() bool { return s.Logged("instance is warm") > 0 }, "the instance is not warm")
-	for _, alive := range s.Fleet.Alive() {
-		s.InInstance(alive, "pkill", "-KILL", "dockerd")
-	}
+	require.NoError(t, rig.StopEngine(instance))
 	next := s.Enqueue(coordinator.JobSpec{})
 	s.AllSucceed(next)
+	require.Contains(t, coordinator.PlainLog(next.Record().Trace), "Instance "+instance+" cannot be used, trying another one")
 	s.Eventually(2*soon, func() bool { return !slices.Contains(s.Fleet.Alive(), instance) }, "the dead instance was kept")
 }
 
