@@ -37,8 +37,11 @@ var kinds = []kind{
 	{script: []string{"echo started", "sleep 300"}, cancel: true, state: coordinator.StateCanceled},
 }
 
+// losses are the ways in which an instance is lost under its jobs.
+var losses = []func(instance string) error{rig.KillInstance, rig.FreezeInstance, rig.StopEngine}
+
 // TestManyShortJobsEndAsTheyMustAndNothingGrows runs jobs in rounds. In each some are canceled and an
-// instance is killed; after each the manager must be as small as after the first.
+// instance is lost; after each the manager must be as small as after the first.
 func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 	t.Parallel()
 	number := 60
@@ -61,10 +64,10 @@ func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 	t.Logf("the seed is %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	killed := map[string]bool{}
+	lost := map[string]bool{}
 	var first footprint
 	for round := range rounds {
-		s.round(random, perRound, killed)
+		s.round(random, perRound, lost)
 		s.Eventually(2*soon, func() bool { return s.footprint(address).jobs == 0 }, "jobs are left in the manager")
 		if round == 0 {
 			s.Eventually(2*soon, func() bool { return len(s.Fleet.Alive()) == idleInstances }, "the fleet does not come to rest")
@@ -84,8 +87,8 @@ func TestManyShortJobsEndAsTheyMustAndNothingGrows(t *testing.T) {
 	require.LessOrEqual(t, s.Fleet.Most(), 3)
 }
 
-// round runs jobs of all kinds and kills an instance under them.
-func (s *stage) round(random *rand.Rand, number int, killed map[string]bool) {
+// round runs jobs of all kinds, with an instance lost under them.
+func (s *stage) round(random *rand.Rand, number int, lost map[string]bool) {
 	s.Helper()
 	type running struct {
 		kind
@@ -109,14 +112,14 @@ func (s *stage) round(random *rand.Rand, number int, killed map[string]bool) {
 	require.NoError(s, jobs[number/2].job.Wait(s.Ctx))
 	if alive := s.Fleet.Alive(); len(alive) > 0 {
 		victim := alive[random.IntN(len(alive))]
-		killed[victim] = true
-		_ = rig.KillInstance(victim) // it may be going anyway
+		lost[victim] = true
+		_ = losses[random.IntN(len(losses))](victim) // it may be going anyway
 	}
 	cancelers.Wait()
 	for _, one := range jobs {
 		record := s.Ended(one.job)
 		if record.FailureReason == "runner_system_failure" {
-			require.True(s, killed[s.instanceOf(one.job)], "job %d failed without the loss of its instance", record.ID)
+			require.True(s, lost[s.instanceOf(one.job)], "job %d failed without the loss of its instance", record.ID)
 			continue
 		}
 		require.Equal(s, one.state, record.State, "job %d %v", record.ID, one.script)

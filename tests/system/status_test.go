@@ -55,7 +55,7 @@ func (s *stage) open(url string) *browser {
 	})
 	listening.Go(func() {
 		for event, err := range logged {
-			if err == nil {
+			if err == nil && !strings.Contains(event.Entry.Text, networkChanged) {
 				b.complain(event.Entry.Text)
 			}
 		}
@@ -73,8 +73,25 @@ func (s *stage) open(url string) *browser {
 		_, err := cdp.Call(ctx, target, browserlog.Enable, cdp.Empty{})
 		return err
 	})))
-	b.do(chromedp.Navigate(url), chromedp.WaitReady("body[data-ready]"))
+	b.visit(url)
 	return b
+}
+
+// networkChanged is how the browser breaks requests off when a network of the machine comes or goes, as with every
+// instance of any test. The page asks again by itself.
+const networkChanged = "net::ERR_NETWORK_CHANGED"
+
+// visit loads the page.
+func (b *browser) visit(url string) {
+	b.Helper()
+	ctx, stop := context.WithTimeout(b.ctx, time.Minute)
+	defer stop()
+	err := chromedp.Do(ctx, chromedp.Navigate(url))
+	for err != nil && strings.Contains(err.Error(), networkChanged) {
+		err = chromedp.Do(ctx, chromedp.Navigate(url))
+	}
+	require.NoError(b, err)
+	b.do(chromedp.WaitReady("body[data-ready]"))
 }
 
 func (b *browser) complain(text string) {
