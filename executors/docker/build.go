@@ -238,7 +238,7 @@ func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, 
 	lost = fmt.Errorf("waiting for the container: %w", lost)
 	for range waitAttempts {
 		if !e.answers(ctx) && ctx.Err() == nil {
-			return 0, stoppedError{lost}
+			return 0, stopped(lost)
 		}
 		select {
 		case exit := <-e.engine.ContainerWait(ctx, p.id, true):

@@ -57,7 +57,7 @@ func (e *executor) removeAll(ctx context.Context) error {
 		if err == nil || attempt == cleanupAttempts {
 			return err
 		}
-		if docker.IsConnectionFailed(err) {
+		if docker.IsConnectionFailed(err) || errors.Is(err, context.DeadlineExceeded) {
 			if failure := e.reconnect(ctx); errors.Is(failure, executors.ErrGone) {
 				e.log.WithError(failure).Info("The machine is gone, and what the job made there with it")
 				return nil

@@ -36,8 +36,10 @@ type fakeEngine struct {
 	// fail makes calls fail, by the text that calls have.
 	fail map[string]error
 
-	mu         sync.Mutex
-	halted     bool
+	mu     sync.Mutex
+	halted bool
+	// thawed is closed when an engine that hangs goes on; nil while it does not hang.
+	thawed     chan struct{}
 	calls      []string
 	containers map[string]*fakeContainer
 	execs      map[string]*fakeRun
@@ -118,13 +120,35 @@ func (f *fakeEngine) resume() {
 	f.halted = false
 }
 
-func (f *fakeEngine) Ping(context.Context) error {
+// hang has the engine answer no more, or again.
+func (f *fakeEngine) hang(hung bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.halted {
+	switch {
+	case hung && f.thawed == nil:
+		f.thawed = make(chan struct{})
+	case !hung && f.thawed != nil:
+		close(f.thawed)
+		f.thawed = nil
+	}
+}
+
+func (f *fakeEngine) Ping(ctx context.Context) error {
+	f.mu.Lock()
+	halted, thawed := f.halted, f.thawed
+	f.mu.Unlock()
+	if halted {
 		return unreachable()
 	}
-	return nil
+	if thawed == nil {
+		return nil
+	}
+	select {
+	case <-thawed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (f *fakeEngine) log() []string {

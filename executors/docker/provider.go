@@ -139,8 +139,8 @@ func (p *Provider) Warm(ctx context.Context, runner *config.Runner, env executor
 // answer.
 func (p *Provider) Unusable(err error) bool { return docker.IsConnectionFailed(err) }
 
-// Stopped says whether an error of an executor's Run, or one that wraps it, means that the machine's engine has
-// ended.
+// Stopped says whether an error of Watch or of an executor's Run, or one that wraps it, means that the machine's
+// engine has ended.
 func (p *Provider) Stopped(err error) bool { return isStopped(err) }
 
 // localSlot is room on the engine of [runners.docker].

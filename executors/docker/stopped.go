@@ -22,13 +22,18 @@ type stoppedError struct {
 	err error
 }
 
-func (s stoppedError) Error() string { return fmt.Sprintf("the Docker engine has stopped: %v", s.err) }
+func (s stoppedError) Error() string { return s.err.Error() }
 func (s stoppedError) Unwrap() error { return s.err }
+
+// stopped says so of an engine that could not be reached.
+func stopped(err error) error {
+	return stoppedError{fmt.Errorf("the Docker engine has stopped: %w", err)}
+}
 
 // isStopped says whether an error was found to mean that the engine has ended.
 func isStopped(err error) bool {
-	var stopped stoppedError
-	return errors.As(err, &stopped)
+	var found stoppedError
+	return errors.As(err, &found)
 }
 
 // blame says what it means that a call did not reach the engine: that it has stopped, unless it answers again
@@ -37,7 +42,7 @@ func (e *executor) blame(ctx context.Context, err error) error {
 	if !docker.IsConnectionFailed(err) || isStopped(err) || e.answers(ctx) || ctx.Err() != nil {
 		return err
 	}
-	return stoppedError{err}
+	return stopped(err)
 }
 
 // answers says whether the engine answers before its patience is over or ctx ends.

@@ -15,7 +15,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/executors/docker/internal/images"
 )
 
-// warmer stands in the place of a job's id on a machine that is being warmed: no job has it.
+// warmer stands in the place of a job's id on a machine that is visited without one: no job has it.
 const warmer = 0
 
 // warm does for a machine what the first job on it would have to do.
@@ -23,16 +23,9 @@ func warm(ctx context.Context, p *Provider, runner *config.Runner, env executors
 	if runner.Docker == nil {
 		return configurationError("missing docker configuration")
 	}
-	m := p.machines.enter(machineID(runner, env), warmer)
-	defer m.leave(warmer)
-	log := p.log.WithFields(logrus.Fields{"runner": runner.ShortToken()})
-	if env != nil {
-		log = log.WithField("instance", env.ID())
-	}
-	c := &connector{runner: runner, env: env, machine: m, log: log}
-	if on, set := runner.FeatureFlags[dialStdioFlag]; set {
-		c.stdio = &on
-	}
+	c, leave := p.visit(runner, env)
+	defer leave()
+	m, log := c.machine, c.log
 	life, end := context.WithCancelCause(ctx)
 	defer end(errWarmed)
 	l, err := p.open(ctx, life, c)
@@ -63,6 +56,20 @@ func warm(ctx context.Context, p *Provider, runner *config.Runner, env executors
 		rest.recent = p.recent.names(runner, time.Now(), runner.Autoscaler.PrefetchRecentImages)
 	}
 	return errors.Join(first, rest.run(ctx))
+}
+
+// visit is how to connect to a machine without a job. The machine is to be left.
+func (p *Provider) visit(runner *config.Runner, env executors.Environment) (*connector, func()) {
+	m := p.machines.enter(machineID(runner, env), warmer)
+	log := p.log.WithFields(logrus.Fields{"runner": runner.ShortToken()})
+	if env != nil {
+		log = log.WithField("instance", env.ID())
+	}
+	c := &connector{runner: runner, env: env, machine: m, log: log}
+	if on, set := runner.FeatureFlags[dialStdioFlag]; set {
+		c.stdio = &on
+	}
+	return c, func() { m.leave(warmer) }
 }
 
 // warm gets what stages in the helper's container need. An image of the entry's own is the

@@ -34,6 +34,10 @@ type Inner interface {
 	// Warm gets a machine ready for jobs of the entry ahead of the first one. Its failure fails no job.
 	Warm(ctx context.Context, runner *config.Runner, env executors.Environment) error
 
+	// Watch looks after a machine, until ctx ends. Its error says what is wrong if nothing on the
+	// machine will run jobs any more.
+	Watch(ctx context.Context, runner *config.Runner, env executors.Environment) error
+
 	// Examine tries what jobs of the entry need of a machine, and changes nothing there.
 	Examine(ctx context.Context, runner *config.Runner, env executors.Environment, report diagnosis.Report)
 
@@ -41,8 +45,8 @@ type Inner interface {
 	// run jobs, as when its engine has stopped.
 	Unusable(err error) bool
 
-	// Stopped says whether an error of an executor's Run, or one that wraps it, means that nothing on the
-	// machine will run jobs any more.
+	// Stopped says whether an error of Watch or of an executor's Run, or one that wraps it, means that nothing
+	// on the machine will run jobs any more.
 	Stopped(err error) bool
 }
 

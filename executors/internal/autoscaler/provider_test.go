@@ -53,6 +53,8 @@ type fleet struct {
 	clients map[string]*client
 	warmed  []string
 	warm    error
+	// watch is what an instance is found to be like; nil finds nothing until it is gone.
+	watch func(ctx context.Context, env executors.Environment) error
 	// run is what becomes of a stage; nil is its success.
 	run func() error
 	// connect is what the wrapped executor does; nil connects to its environment.
@@ -170,6 +172,13 @@ func (f *fleet) Warm(ctx context.Context, _ *config.Runner, env executors.Enviro
 	}
 	_, err := env.Connect(ctx)
 	return err
+}
+func (f *fleet) Watch(ctx context.Context, _ *config.Runner, env executors.Environment) error {
+	if f.watch != nil {
+		return f.watch(ctx, env)
+	}
+	<-ctx.Done()
+	return nil
 }
 func (f *fleet) NewExecutor(_ *common.Job, env executors.Environment) common.Executor {
 	return &inner{f, env}
@@ -427,6 +436,42 @@ func TestAnInstanceWhoseEngineHasStoppedIsLostToAllJobsOnIt(t *testing.T) {
 	for _, slot := range slots {
 		slot.Release()
 	}
+}
+
+func TestAnInstanceThatIsFoundUselessIsLostToItsJobAndReplaced(t *testing.T) {
+	f := newFleet(t, 1)
+	useless := make(chan struct{})
+	first := ""
+	ended := make(chan struct{}, 3)
+	f.watch = func(ctx context.Context, env executors.Environment) error {
+		if first == "" {
+			first = env.ID()
+			<-useless
+			return errEngineStopped
+		}
+		<-ctx.Done()
+		ended <- struct{}{}
+		return nil
+	}
+	runner := entry(1, 1, 1)
+	slot := f.acquire(runner)
+	machine, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	require.NoError(t, err)
+	watched, stop := slot.Watch(t.Context())
+	defer stop()
+	close(useless)
+	<-watched.Done()
+	require.ErrorContains(t, context.Cause(watched), "instance "+machine.Hostname+" was lost during the job")
+	require.ErrorIs(t, context.Cause(watched), errEngineStopped)
+	slot.Release()
+
+	slot = f.acquire(runner)
+	next, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, machine.Hostname, next.Hostname)
+	f.lose(next.Hostname)
+	<-ended // nobody looks after an instance without its connection
+	slot.Release()
 }
 
 func TestALostInstanceIsReplacedForTheNextTryAndItsSlotGivenBackOnce(t *testing.T) {

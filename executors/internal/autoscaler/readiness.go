@@ -22,8 +22,9 @@ type readiness struct {
 	// runner is the entry as it was when the fleet was started.
 	runner *config.Runner
 
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// warming are the instances that are being warmed, or looked after since.
 	warming sync.WaitGroup
 
 	mu   sync.Mutex
@@ -129,7 +130,18 @@ func (r *readiness) warm(info provider.ConnectInfo) {
 			r.fleet.connections.works(info.ID)
 			log.Info("instance is warm")
 		}
+		r.watch(runner, env)
 	})
+}
+
+// watch has the wrapped executor look after an instance as long as its connection lasts, and gives up one that will
+// run no job any more.
+func (r *readiness) watch(runner *config.Runner, env environment) {
+	ctx, stop := r.fleet.connections.during(r.ctx, env.id)
+	defer stop()
+	if err := r.fleet.options.Inner.Watch(ctx, runner, env); err != nil && ctx.Err() == nil {
+		r.fleet.lost(env.id, err)
+	}
 }
 
 // lastFailure is why the latest instance did not become ready, nil if it did.
