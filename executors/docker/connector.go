@@ -115,7 +115,9 @@ func (c *connector) tunnel(ctx, life context.Context, conn executors.Client) (*l
 		_ = client.Close()
 		return nil, err
 	}
-	c.log.WithField("via", string(kind)).Info("docker tunnel established")
+	if kind != remembered {
+		c.log.WithField("via", string(kind)).Info("docker tunnel established")
+	}
 	c.machine.learn(server, kind)
 	return &link{engine: client, server: server, conn: conn}, nil
 }
