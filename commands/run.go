@@ -65,7 +65,7 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 // run makes the manager and everything it needs, and works until a signal ends it.
 func run(_ context.Context, env Environment, log *logrus.Logger, c *cli.Command, signals <-chan manager.Signal) (err error) {
 	if c.Bool(flagSyslog) {
-		if system, err := newSystemLog(c.String(flagService)); err != nil {
+		if system, err := newSystemLog(c.String(flagService), redacting(log).Hide); err != nil {
 			log.WithError(err).Warning("The log goes to standard error only")
 		} else {
 			log.AddHook(system)

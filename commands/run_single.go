@@ -130,7 +130,8 @@ func runSingle(env Environment, log *logrus.Logger, c *cli.Command, runner *conf
 	m := manager.New(manager.Options{
 		File: file, Providers: executors, Network: client, RemoteCache: newCaches(log, registry).of,
 		Log: log, Version: env.Version, Hostname: host, SystemID: systemID, Metrics: metrics,
-		Apply: func(*config.File) {}, Allow: bound.allow, JobEnded: bound.jobEnded,
+		Secrets: redacting(log), Apply: func(file *config.File) { redacting(log).Learn(file.Secrets()) },
+		Allow: bound.allow, JobEnded: bound.jobEnded,
 	})
 	received, stop := watchSignals(log)
 	defer stop()
