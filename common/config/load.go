@@ -157,7 +157,8 @@ func (c *Config) Validate() error {
 	}
 }
 
-// Save writes the configuration to its path, whole or not at all, readable by its owner only.
+// Save writes the configuration to its path, whole or not at all. A new file is readable by its owner only. One that is
+// there stays what it is: the target of a link, its owner's, readable by its group if that is so.
 func (f *File) Save() error {
 	var text strings.Builder
 	encoder := toml.NewEncoder(&text)
@@ -210,24 +211,4 @@ func (f *File) document() any {
 		})
 	}
 	return document
-}
-
-// writeFile replaces a file in one step.
-func writeFile(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".config-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(data)
-	if err == nil {
-		err = temp.Sync()
-	}
-	if closeErr := temp.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
 }

@@ -39,6 +39,12 @@ func SystemID(configPath string) (string, error) {
 	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
 		return id, fmt.Errorf("storing the system id: %w", err)
 	}
+	// Who reads the configuration must be able to read it, too, although root may have made it.
+	if info, err := os.Stat(configPath); err == nil {
+		if err := giveToOwnerOf(path, info); err != nil {
+			return id, fmt.Errorf("storing the system id: %w", err)
+		}
+	}
 	return id, nil
 }
 
