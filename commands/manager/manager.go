@@ -81,6 +81,12 @@ type Manager struct {
 	jobs     *jobList
 	running  sync.WaitGroup
 
+	// loading is held while a configuration is read and put into force, so that they come into force one after the
+	// other. It is taken before mu.
+	loading sync.Mutex
+	// exchanged are the tokens that the file may not have yet, by those that it has. loading protects them.
+	exchanged map[oldToken]*newToken
+
 	mu     sync.Mutex
 	config *config.File
 	// failedAt is the time of change of a file that could not be loaded, so that it is complained
@@ -115,6 +121,7 @@ func New(o Options) *Manager {
 	m := &Manager{
 		options: o, log: o.Log, state: Starting, unverified: toVerify(o.File),
 		workers: newLimiter(0), health: newHealth(), pauses: newPauses(), requests: newRequests(), ids: newConcurrentIDs(), jobs: newJobList(),
+		exchanged: map[oldToken]*newToken{},
 	}
 	m.apply(o.File)
 	o.Metrics.watch(m)

@@ -25,6 +25,7 @@ func (m *Manager) watchConfig(ctx context.Context) {
 	rotations := map[string]time.Time{}
 	for pause.For(ctx, reloadInterval) == nil {
 		m.reload(false)
+		m.saveTokensAgain()
 		m.rotateTokens(ctx, rotations)
 	}
 }
@@ -35,6 +36,8 @@ func (m *Manager) reload(forced bool) {
 	if m.options.ConfigPath == "" {
 		return
 	}
+	m.loading.Lock()
+	defer m.loading.Unlock()
 	current := m.Config()
 	changed := time.Time{}
 	if info, err := os.Stat(m.options.ConfigPath); err == nil {
@@ -55,6 +58,7 @@ func (m *Manager) reload(forced bool) {
 		m.log.WithError(err).Error("Failed to load config: the old one stays in force")
 		return
 	}
+	m.adopt(file)
 	m.apply(file)
 }
 

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -40,8 +41,17 @@ func (m *Manager) rotateTokens(ctx context.Context, tried map[string]time.Time) 
 	}
 }
 
-// rotate exchanges an entry's token. The file is read again for it, so that nothing is lost that somebody
-// wrote meanwhile.
+// oldToken is one that was exchanged.
+type oldToken struct{ url, token string }
+
+// newToken is what stands in the place of one, until the file has it.
+type newToken struct {
+	network.RunnerIdentity
+	// complained says that the failure to save it was told.
+	complained bool
+}
+
+// rotate exchanges an entry's token.
 func (m *Manager) rotate(ctx context.Context, runner *config.Runner) {
 	log := m.log.WithFields(logrus.Fields{"runner": runner.ShortToken(), "runner_name": runner.Name})
 	file, err := config.Load(m.options.ConfigPath)
@@ -49,13 +59,7 @@ func (m *Manager) rotate(ctx context.Context, runner *config.Runner) {
 		log.WithError(err).Error("The token cannot be exchanged before it expires: the configuration cannot be loaded")
 		return
 	}
-	var entry *config.Runner
-	for _, other := range file.Runners {
-		if other.URL == runner.URL && other.Token == runner.Token {
-			entry = other
-		}
-	}
-	if entry == nil {
+	if !slices.ContainsFunc(file.Runners, func(other *config.Runner) bool { return other.URL == runner.URL && other.Token == runner.Token }) {
 		return
 	}
 	// The exchange is not given up half-way: the server would know a token that nobody here does.
@@ -64,13 +68,92 @@ func (m *Manager) rotate(ctx context.Context, runner *config.Runner) {
 		log.WithError(err).WithField("expires", runner.TokenExpiresAt).Error("The token could not be exchanged before it expires")
 		return
 	}
-	entry.Continue(runner)
-	entry.Token, entry.TokenObtainedAt, entry.TokenExpiresAt = identity.Token, identity.TokenObtainedAt, identity.TokenExpiresAt
-	if err := file.Save(); err != nil {
-		m.options.Metrics.configNotSaved.Inc()
-		log.WithError(err).Error("The new token could not be saved: this process goes on with it, a restart will not find it")
-	} else {
-		m.options.Metrics.configSaved.Inc()
+	m.loading.Lock()
+	defer m.loading.Unlock()
+	m.exchanged[oldToken{runner.URL, runner.Token}] = &newToken{RunnerIdentity: identity}
+	m.saveTokens()
+}
+
+// saveTokensAgain tries again what failed before.
+func (m *Manager) saveTokensAgain() {
+	m.loading.Lock()
+	defer m.loading.Unlock()
+	if len(m.exchanged) > 0 {
+		m.saveTokens()
 	}
+}
+
+// saveTokens puts the new tokens into force and into the file, which is read for it, so that nothing is lost that
+// somebody wrote during the exchange. Where that fails the tokens are kept for another try. The caller holds loading.
+func (m *Manager) saveTokens() {
+	file, err := config.Load(m.options.ConfigPath)
+	usable := err == nil
+	if !usable {
+		file = withOwnRunners(m.Config())
+	}
+	if !m.adopt(file) {
+		if usable {
+			// Nobody has the old ones any more.
+			clear(m.exchanged)
+		}
+		return
+	}
+	if usable {
+		err = file.Save()
+	}
+	if err != nil {
+		if m.tellUnsaved(err) {
+			m.apply(file)
+		}
+		return
+	}
+	m.options.Metrics.configSaved.Inc()
+	clear(m.exchanged)
 	m.apply(file)
+}
+
+// tellUnsaved says once of each token that it is not in the file. It returns whether there was anything to say.
+func (m *Manager) tellUnsaved(err error) bool {
+	m.options.Metrics.configNotSaved.Inc()
+	news := false
+	for old, token := range m.exchanged {
+		if !token.complained {
+			token.complained, news = true, true
+			m.log.WithError(err).WithField("runner", config.ShortToken(old.token)).
+				Error("The new token could not be saved: this process goes on with it and tries again, a restart before that will not find it")
+		}
+	}
+	return news
+}
+
+// adopt replaces the tokens in a file that were exchanged, and says whether there were any. The caller holds loading.
+func (m *Manager) adopt(file *config.File) bool {
+	found := false
+	for _, entry := range file.Runners {
+		identity, ok := m.exchanged[oldToken{entry.URL, entry.Token}]
+		if !ok {
+			continue
+		}
+		found = true
+		former := *entry
+		for _, known := range m.Config().Runners {
+			if known.URL == entry.URL && known.Token == entry.Token {
+				former = *known
+			}
+		}
+		entry.Continue(&former)
+		entry.Token, entry.TokenObtainedAt, entry.TokenExpiresAt = identity.Token, identity.TokenObtainedAt, identity.TokenExpiresAt
+	}
+	return found
+}
+
+// withOwnRunners is a copy whose entries can be changed.
+func withOwnRunners(file *config.File) *config.File {
+	out := *file
+	out.Runners = nil
+	for _, runner := range file.Runners {
+		entry := *runner
+		out.Runners = append(out.Runners, &entry)
+	}
+	return &out
 }
