@@ -35,7 +35,8 @@ type InstanceGroup interface {
 	// win over those the plugin finds out.
 	ConnectInfo(ctx context.Context, instance string) (ConnectInfo, error)
 
-	// Heartbeat returns nil for a healthy instance. It is a cheap status look-up, not a login.
+	// Heartbeat returns nil for a healthy instance. It is a cheap status look-up, not a login. Every error counts
+	// against the instance, so a provider that does not answer should be none.
 	Heartbeat(ctx context.Context, instance string) error
 
 	// Suspend stops instances and keeps their disks. It is called only with CapabilitySuspendResume

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/heartbeat"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
@@ -217,14 +218,16 @@ func (g *InstanceGroup) terminate(ctx context.Context, id string) error {
 
 // Heartbeat asks EC2 for the status of an instance.
 func (g *InstanceGroup) Heartbeat(ctx context.Context, instance string) error {
-	answer, err := g.compute.status(ctx, &ec2.DescribeInstanceStatusInput{
+	asking, stop := context.WithTimeout(ctx, heartbeat.Limit)
+	defer stop()
+	answer, err := g.compute.status(asking, &ec2.DescribeInstanceStatusInput{
 		InstanceIds: []string{instance}, IncludeAllInstances: aws.Bool(true),
 	})
 	if isCode(err, "InvalidInstanceID.NotFound") || err == nil && len(answer.InstanceStatuses) == 0 {
 		return fmt.Errorf("%w: instance %q is gone", provider.ErrInstanceUnhealthy, instance)
 	}
 	if err != nil {
-		return fmt.Errorf("asking for the status of instance %q: %w", instance, err)
+		return heartbeat.Unanswered(ctx, g.log, instance, fmt.Errorf("asking for the status of instance %q: %w", instance, err))
 	}
 	status := answer.InstanceStatuses[0]
 	if status.InstanceState != nil && status.InstanceState.Name != ec2types.InstanceStateNameRunning {

@@ -217,6 +217,20 @@ func TestAKilledInstanceLeavesTheGroupAndAnotherOneComes(t *testing.T) {
 	require.ErrorIs(t, a.Heartbeat(t.Context(), id), provider.ErrInstanceUnhealthy)
 }
 
+func TestWhatAWSDoesNotSayIsHeldAgainstNoInstance(t *testing.T) {
+	a := open(t, aws.Options{}, provider.Settings{})
+	id := a.grow(1)[0]
+	for _, fault := range []faults.Fault{
+		{Times: 3, Status: http.StatusServiceUnavailable, Code: "RequestLimitExceeded", Message: "Request limit exceeded."},
+		{Status: http.StatusForbidden, Code: "UnauthorizedOperation", Message: "You are not authorized."},
+	} {
+		fault.Operation = "DescribeInstanceStatus"
+		a.cloud.Faults.Add(fault)
+		require.NoError(t, a.Heartbeat(t.Context(), id))
+		require.Contains(t, a.log.String(), fault.Message)
+	}
+}
+
 func TestASpotInstanceThatWasGivenNoticeIsAsGoodAsGone(t *testing.T) {
 	a := open(t, aws.Options{Spot: true}, provider.Settings{})
 	ids := a.grow(2)

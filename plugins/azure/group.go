@@ -11,6 +11,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/hashicorp/go-hclog"
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
+
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/heartbeat"
 )
 
 // operationPause is how long to wait between two looks at an operation of Azure's, unless Azure says.
@@ -206,7 +208,12 @@ func (g *InstanceGroup) beginDelete(ctx context.Context, instances []string) err
 
 // Heartbeat asks Azure whether a machine runs.
 func (g *InstanceGroup) Heartbeat(ctx context.Context, instance string) error {
-	m, err := g.members.member(ctx, instance)
+	asking, stop := context.WithTimeout(ctx, heartbeat.Limit)
+	defer stop()
+	m, err := g.members.member(asking, instance)
+	if err != nil && !gone(err) {
+		return heartbeat.Unanswered(ctx, g.log, instance, fmt.Errorf("asking for the state of instance %q: %w", instance, err))
+	}
 	if err == nil {
 		err = m.fit()
 	}

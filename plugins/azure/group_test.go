@@ -262,6 +262,20 @@ func TestThrottlingLosesNoInstance(t *testing.T) {
 	})
 }
 
+func TestWhatAzureDoesNotSayIsHeldAgainstNoInstance(t *testing.T) {
+	modes(t, func(t *testing.T, options azure.Options) {
+		options.RetryAfter = 30
+		a := open(t, options, operator)
+		id := a.grow(1)[0]
+		a.cloud.Faults.Add(faults.Fault{Operation: "InstanceView", Status: http.StatusTooManyRequests, Code: "TooManyRequests", Message: "slow down"})
+		for range 3 {
+			require.NoError(t, a.Heartbeat(t.Context(), id))
+		}
+		require.Contains(t, a.log.String(), "slow down")
+		require.Contains(t, a.log.String(), "azure asked to be left alone")
+	})
+}
+
 func TestALostAnswerIsNotCarriedOutTwice(t *testing.T) {
 	modes(t, func(t *testing.T, options azure.Options) {
 		t.Run("increase, repeated by the SDK", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -133,15 +134,26 @@ func (g *InstanceGroup) ConnectInfo(ctx context.Context, instance string) (provi
 
 // Heartbeat asks the cloud about one machine. It does not connect to it.
 func (g *InstanceGroup) Heartbeat(ctx context.Context, instance string) error {
-	m, err := g.cloud.get(ctx, instance)
-	if err != nil {
+	asking, stop := context.WithTimeout(ctx, heartbeatLimit)
+	defer stop()
+	m, err := g.cloud.get(asking, instance)
+	switch {
+	case errors.Is(err, errNoMachine):
+		return fmt.Errorf("%w: machine %s is gone", provider.ErrInstanceUnhealthy, instance)
+	case err != nil && ctx.Err() == nil:
+		// What the cloud does not say is held against no machine.
+		g.log.Warn("the health of a machine is not known: it is taken for healthy", "instance", instance, "err", err)
+		return nil
+	case err != nil:
 		return fmt.Errorf("asking for machine %s: %w", instance, err)
-	}
-	if m.State != "running" {
+	case m.State != "running":
 		return fmt.Errorf("%w: machine %s is %s", provider.ErrInstanceUnhealthy, instance, m.State)
 	}
 	return nil
 }
+
+// heartbeatLimit is how long the cloud is asked for: a job waits meanwhile.
+const heartbeatLimit = 5 * time.Second
 
 // Suspend is not possible in this cloud.
 func (g *InstanceGroup) Suspend(context.Context, []string) ([]string, error) {

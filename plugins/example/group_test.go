@@ -74,6 +74,7 @@ func TestAGroupKeepsTheContract(t *testing.T) {
 	require.Equal(t, map[string]provider.State{"machine-1": provider.StateDeleting, "machine-2": provider.StateRunning}, list())
 
 	cloud.fail = http.StatusTooManyRequests
+	require.NoError(t, g.Heartbeat(t.Context(), "machine-2"), "it is not the machine that is throttled")
 	require.ErrorContains(t, g.Update(t.Context(), func(string, provider.State) { t.Error("half a list") }), "429")
 	n, err = g.Increase(t.Context(), 1)
 	require.Error(t, err)

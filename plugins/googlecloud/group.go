@@ -19,6 +19,7 @@ import (
 	"gitlab.com/gitlab-org/fleeting/fleeting/provider"
 	"google.golang.org/api/compute/v1"
 
+	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/heartbeat"
 	"gitlab.com/gitlab-org/gitlab-runner/plugins/internal/sshkey"
 )
 
@@ -296,21 +297,28 @@ func (g *InstanceGroup) zoneOf(ctx context.Context, name string) (string, error)
 			return parts[i+1], nil
 		}
 	}
-	return "", fmt.Errorf("group %q has no instance %q", g.Name, name)
+	return "", fmt.Errorf("group %q: %w %q", g.Name, errNoInstance, name)
 }
+
+var errNoInstance = errors.New("it has no instance")
 
 // Heartbeat asks Compute Engine for the status of an instance.
 func (g *InstanceGroup) Heartbeat(ctx context.Context, instance string) error {
-	zone, err := g.zoneOf(ctx, instance)
-	if err != nil {
+	asking, stop := context.WithTimeout(ctx, heartbeat.Limit)
+	defer stop()
+	zone, err := g.zoneOf(asking, instance)
+	if errors.Is(err, errNoInstance) {
 		return fmt.Errorf("%w: %w", provider.ErrInstanceUnhealthy, err)
 	}
-	found, err := g.calls.instance(ctx, zone, instance)
+	if err != nil {
+		return heartbeat.Unanswered(ctx, g.log, instance, err)
+	}
+	found, err := g.calls.instance(asking, zone, instance)
 	if isStatus(err, http.StatusNotFound) {
 		return fmt.Errorf("%w: instance %q is gone", provider.ErrInstanceUnhealthy, instance)
 	}
 	if err != nil {
-		return fmt.Errorf("asking for the status of instance %q: %w", instance, err)
+		return heartbeat.Unanswered(ctx, g.log, instance, fmt.Errorf("asking for the status of instance %q: %w", instance, err))
 	}
 	if found.Status != "RUNNING" {
 		return fmt.Errorf("%w: instance %q is %s", provider.ErrInstanceUnhealthy, instance, found.Status)

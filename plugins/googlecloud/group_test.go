@@ -150,6 +150,20 @@ func TestThrottlingLosesNoInstance(t *testing.T) {
 	require.Len(t, p.list(), 5)
 }
 
+func TestWhatGoogleDoesNotSayIsHeldAgainstNoInstance(t *testing.T) {
+	p := openProject(t, googlecloud.Options{}, provider.Settings{})
+	name := p.grow(1)[0]
+	limit := faults.Fault{Status: http.StatusForbidden, Code: "rateLimitExceeded", Message: "Rate Limit Exceeded"}
+	limit.Operation = "getInstance"
+	p.cloud.Faults.Add(limit)
+	require.NoError(t, p.Heartbeat(t.Context(), name))
+	require.Contains(t, p.log.String(), "Rate Limit Exceeded")
+	limit.Operation = "listManagedInstances"
+	p.cloud.Faults.Add(limit)
+	require.NoError(t, p.Heartbeat(t.Context(), "not-listed-yet"))
+	require.ErrorIs(t, p.Heartbeat(t.Context(), "nobody"), provider.ErrInstanceUnhealthy)
+}
+
 func TestARequestWhoseAnswerIsLostIsNotMadeTwice(t *testing.T) {
 	for _, lost := range []int{1, 2} {
 		p := openProject(t, googlecloud.Options{}, provider.Settings{})
