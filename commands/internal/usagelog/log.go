@@ -2,7 +2,8 @@
 // and of which the newest are kept. Only package commands imports it.
 //
 // What it guarantees: a line is in the file when Store returns without an error, and half a one is only ever the last
-// of its file. Files with other names are left alone.
+// of its file. What cannot be written, on a full disk, takes the place of nothing that is there. Files with other names
+// are left alone.
 package usagelog
 
 import (
@@ -88,15 +89,14 @@ func (l *Log) Store(record Record) error {
 	if err != nil {
 		return fmt.Errorf("encoding a record of usage: %w", err)
 	}
-	begins := l.file == nil || record.Timestamp.Sub(l.opened) >= l.options.MaxAge
+	begins := l.file == nil || record.Timestamp.Sub(l.opened) >= l.options.MaxAge || !l.there()
 	if begins {
 		if err := l.begin(record.Timestamp); err != nil {
 			return fmt.Errorf("beginning a file of usage: %w", err)
 		}
 	}
-	if _, err := l.file.Write(append(line, '\n')); err != nil {
-		// Another file begins, so that half a line is the last one of its file.
-		return fmt.Errorf("writing a record of usage: %w", errors.Join(err, l.closeFile()))
+	if n, err := l.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("writing a record of usage: %w", errors.Join(err, l.takeBack(n)))
 	}
 	if begins {
 		if err := l.tidy(); err != nil {
@@ -120,6 +120,35 @@ func (l *Log) begin(now time.Time) error {
 		return err
 	}
 	l.file, l.opened = file, now
+	return nil
+}
+
+// there says whether the file is still found under its name, where somebody may have removed it.
+func (l *Log) there() bool {
+	ours, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	found, err := os.Stat(l.file.Name())
+	return err == nil && os.SameFile(ours, found)
+}
+
+// takeBack leaves nothing of a line of which so many bytes were written, and no file of nothing else: each line that fails
+// would begin one more, and tidy keeps the newest. Where that fails, too, another file begins, so that half a line is the
+// last one of its file.
+func (l *Log) takeBack(written int) error {
+	info, err := l.file.Stat()
+	if err != nil {
+		return errors.Join(err, l.closeFile())
+	}
+	rest := info.Size() - int64(written)
+	if rest <= 0 {
+		name := l.file.Name()
+		return errors.Join(l.closeFile(), os.Remove(name))
+	}
+	if err := l.file.Truncate(rest); err != nil {
+		return errors.Join(err, l.closeFile())
+	}
 	return nil
 }
 
