@@ -128,3 +128,28 @@ func TestRunSingleSaysWhatItMisses(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+func TestARegistrationKeepsWhatIsWrittenMeanwhile(t *testing.T) {
+	c := gitlab(t)
+	path := registered(t, c, "one")
+	stdin, answers := io.Pipe()
+	var log transcript.Log
+	app := commands.New(commands.Environment{Version: version.Get(), Stdin: stdin, Stdout: io.Discard, Stderr: &log})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- app.Run(t.Context(), []string{"gitlab-runner", "register", "--config", path, "--url", c.URL(), "--token", c.RunnerToken(), "--name", "two", "--docker-image", "busybox"})
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "Enter an executor") }, 10*time.Second, time.Millisecond)
+	file := load(t, path)
+	file.Concurrent, file.Runners[0].Token = 7, "glrt-exchanged"
+	require.NoError(t, file.Save())
+	_, err := io.WriteString(answers, "docker\n")
+	require.NoError(t, err)
+	require.NoError(t, <-ended, log.String())
+	require.NoError(t, answers.Close())
+	file = load(t, path)
+	require.Equal(t, 7, file.Concurrent)
+	require.Len(t, file.Runners, 2)
+	require.Equal(t, "glrt-exchanged", file.Runners[0].Token)
+	require.Equal(t, "two", file.Runners[1].Name)
+}

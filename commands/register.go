@@ -112,10 +112,14 @@ func (r *registration) run(ctx context.Context) error {
 	if err := r.complete(ctx); err != nil {
 		return errors.Join(err, undo())
 	}
-	r.file.Runners = append(r.file.Runners, r.runner)
 	if err := ctx.Err(); err != nil {
 		return errors.Join(fmt.Errorf("interrupted: %w", err), undo())
 	}
+	// Others may have written it while questions were asked: a manager exchanges tokens, and the old ones are void.
+	if r.file, err = config.Load(path); err != nil {
+		return errors.Join(err, undo())
+	}
+	r.file.Runners = append(r.file.Runners, r.runner)
 	if err := r.file.Save(); err != nil {
 		return errors.Join(err, undo())
 	}
