@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
@@ -15,6 +16,27 @@ type entries struct {
 	file   *config.File
 	client *network.Client
 	log    *logrus.Logger
+}
+
+// change changes the configuration as it is now, not as it was when the command began: others may have written it while
+// GitLab was asked, such as a manager that exchanged a token.
+func (e entries) change(do func(file *config.File)) error {
+	file, err := config.Load(e.file.Path)
+	if err != nil {
+		return err
+	}
+	do(file)
+	return file.Save()
+}
+
+// remove takes entries out of the configuration.
+func (e entries) remove(runners ...*config.Runner) error {
+	return e.change(func(file *config.File) {
+		for _, runner := range runners {
+			gone := network.CredentialsOf(runner)
+			file.Runners = slices.DeleteFunc(file.Runners, func(r *config.Runner) bool { return network.CredentialsOf(r) == gone })
+		}
+	})
 }
 
 // onEntries is the action of a command that works on the runners of the configuration.

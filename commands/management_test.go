@@ -153,3 +153,49 @@ func TestARegistrationKeepsWhatIsWrittenMeanwhile(t *testing.T) {
 	require.Equal(t, "glrt-exchanged", file.Runners[0].Token)
 	require.Equal(t, "two", file.Runners[1].Name)
 }
+
+func TestCommandsKeepWhatIsWrittenWhileGitLabIsAsked(t *testing.T) {
+	for name, test := range map[string]struct {
+		endpoint coordinator.Endpoint
+		args     []string
+		// left are the entries after it.
+		left []string
+	}{
+		"verify":      {coordinator.EndpointVerify, []string{"verify", "--delete"}, []string{"one", "two"}},
+		"unregister":  {coordinator.EndpointUnregister, []string{"unregister", "--name", "two"}, []string{"one", "invalid"}},
+		"reset-token": {coordinator.EndpointResetToken, []string{"reset-token", "--name", "two"}, []string{"one", "two", "invalid"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := gitlab(t)
+			path := registered(t, c, "one", "two")
+			file := load(t, path)
+			invalid := *file.Runners[1]
+			invalid.Name, invalid.Token = "invalid", "glrt-wrong"
+			file.Runners = append(file.Runners, &invalid)
+			require.NoError(t, file.Save())
+			slow := c.Inject(coordinator.Fault{Endpoint: test.endpoint, Delay: 500 * time.Millisecond})
+			ended := make(chan error, 1)
+			go func() {
+				_, _, err := run(t, "", append(test.args, "--config", path)...)
+				ended <- err
+			}()
+			require.Eventually(t, func() bool { return slow.Hits() == 1 }, 10*time.Second, time.Millisecond)
+			file = load(t, path)
+			former := file.Runners[1].Token
+			file.Concurrent, file.Runners[0].Token = 7, "glrt-exchanged"
+			require.NoError(t, file.Save())
+			require.NoError(t, <-ended)
+			file = load(t, path)
+			require.Equal(t, 7, file.Concurrent)
+			require.Equal(t, "glrt-exchanged", file.Runners[0].Token)
+			var left []string
+			for _, runner := range file.Runners {
+				left = append(left, runner.Name)
+			}
+			require.Equal(t, test.left, left)
+			if name == "reset-token" {
+				require.NotEqual(t, former, file.Runners[1].Token)
+			}
+		})
+	}
+}

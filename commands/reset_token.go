@@ -41,11 +41,11 @@ func resetTokens(ctx context.Context, c *cli.Command, e entries) error {
 			continue
 		}
 		found = true
-		err := resetToken(ctx, e.client, runner, c.String("pat"))
+		identity, err := resetToken(ctx, e.client, runner, c.String("pat"))
 		switch {
 		case err == nil:
 			// A new token that is lost is a runner that is lost: it is saved before the next one.
-			if err := e.file.Save(); err != nil {
+			if err := e.exchange(runner, identity); err != nil {
 				return err
 			}
 		case all:
@@ -60,26 +60,29 @@ func resetTokens(ctx context.Context, c *cli.Command, e entries) error {
 	if !found && !all {
 		return errors.New("no runner in the configuration matches --name, or --url and --id")
 	}
-	return e.file.Save()
+	return nil
+}
+
+// exchange writes the new token of an entry into the configuration.
+func (e entries) exchange(runner *config.Runner, identity network.RunnerIdentity) error {
+	former := network.CredentialsOf(runner)
+	return e.change(func(file *config.File) {
+		for _, entry := range file.Runners {
+			if network.CredentialsOf(entry) == former {
+				entry.Token, entry.TokenObtainedAt, entry.TokenExpiresAt = identity.Token, identity.TokenObtainedAt, identity.TokenExpiresAt
+			}
+		}
+	})
 }
 
 // resetToken exchanges an entry's token, with the rights of a person if pat is given.
-func resetToken(ctx context.Context, client *network.Client, runner *config.Runner, pat string) error {
-	var identity network.RunnerIdentity
-	var err error
-	credentials := network.CredentialsOf(runner)
+func resetToken(ctx context.Context, client *network.Client, runner *config.Runner, pat string) (network.RunnerIdentity, error) {
 	switch {
 	case pat == "":
-		identity, err = client.ResetToken(ctx, credentials, runner.SystemID)
+		return client.ResetToken(ctx, network.CredentialsOf(runner), runner.SystemID)
 	case runner.ID == 0:
-		return fmt.Errorf("the id of runner %s is not in the configuration: it cannot be reset with --pat", runner.Name)
+		return network.RunnerIdentity{}, fmt.Errorf("the id of runner %s is not in the configuration: it cannot be reset with --pat", runner.Name)
 	default:
-		identity, err = client.ResetTokenWithPAT(ctx, credentials, runner.SystemID, runner.ID, pat)
+		return client.ResetTokenWithPAT(ctx, network.CredentialsOf(runner), runner.SystemID, runner.ID, pat)
 	}
-	if err != nil {
-		return err
-	}
-	runner.Token = identity.Token
-	runner.TokenObtainedAt, runner.TokenExpiresAt = identity.TokenObtainedAt, identity.TokenExpiresAt
-	return nil
 }

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -43,9 +42,7 @@ func unregisterChosen(ctx context.Context, c *cli.Command, e entries) error {
 	if err := unregister(ctx, e.client, runner); err != nil {
 		return err
 	}
-	gone := network.CredentialsOf(runner)
-	e.file.Runners = slices.DeleteFunc(e.file.Runners, func(r *config.Runner) bool { return network.CredentialsOf(r) == gone })
-	return e.file.Save()
+	return e.remove(runner)
 }
 
 // findRunner returns the entry with name and token, with the token, or with the name.
@@ -59,18 +56,18 @@ func findRunner(file *config.File, name, token string) *config.Runner {
 }
 
 func unregisterAll(ctx context.Context, e entries) error {
-	var kept []*config.Runner
+	var gone []*config.Runner
 	for _, runner := range e.file.Runners {
 		if err := unregister(ctx, e.client, runner); err != nil {
 			e.log.WithError(err).WithField("runner_name", runner.Name).Error("The runner stays in the configuration")
-			kept = append(kept, runner)
+			continue
 		}
+		gone = append(gone, runner)
 	}
-	if len(kept) == len(e.file.Runners) {
+	if len(gone) == 0 {
 		return nil
 	}
-	e.file.Runners = kept
-	return e.file.Save()
+	return e.remove(gone...)
 }
 
 // unregister removes this machine from a runner that was created in GitLab, and any other runner as a

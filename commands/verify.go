@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v3"
@@ -54,8 +53,7 @@ func verify(ctx context.Context, c *cli.Command, e entries) error {
 	case !c.Bool("delete"):
 		return fmt.Errorf("%d of the runners failed the verification: remove them with --delete", len(invalid))
 	}
-	e.file.Runners = slices.DeleteFunc(e.file.Runners, func(r *config.Runner) bool { return slices.Contains(invalid, r) })
-	if err := e.file.Save(); err != nil {
+	if err := e.remove(invalid...); err != nil {
 		return err
 	}
 	e.log.Infof("Removed %d runners from %q", len(invalid), e.file.Path)
