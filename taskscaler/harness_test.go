@@ -72,8 +72,8 @@ func (g *group) Update(_ context.Context, fn func(string, provider.State)) error
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calls["Update"]++
-	if g.deaf {
-		return errTest
+	if g.deaf || g.down {
+		return g.failure()
 	}
 	for _, m := range g.instances {
 		switch m.state {
@@ -134,8 +134,8 @@ func (g *group) ConnectInfo(_ context.Context, id string) (provider.ConnectInfo,
 	defer g.mu.Unlock()
 	g.calls["ConnectInfo"]++
 	m := g.find(id)
-	if m == nil || g.mute {
-		return provider.ConnectInfo{}, errTest
+	if m == nil || g.mute || g.down {
+		return provider.ConnectInfo{}, g.failure()
 	}
 	return provider.ConnectInfo{
 		ID: id, InternalAddr: fmt.Sprint("192.0.2.", m.address),
@@ -147,13 +147,18 @@ func (g *group) Heartbeat(_ context.Context, id string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calls["Heartbeat"]++
-	switch {
-	case g.down:
-		return fmt.Errorf("plugin %w", fleeting.ErrPluginNotRunning)
-	case g.sick[id]:
-		return errTest
+	if g.down || g.sick[id] {
+		return g.failure()
 	}
 	return nil
+}
+
+// failure is the error of a call that fails.
+func (g *group) failure() error {
+	if g.down {
+		return fmt.Errorf("plugin %w", fleeting.ErrPluginNotRunning)
+	}
+	return errTest
 }
 
 func (g *group) Suspend(_ context.Context, ids []string) ([]string, error) {

@@ -55,18 +55,25 @@ func TestAfterTheThresholdOfFailuresAnInstanceIsReplaced(t *testing.T) {
 }
 
 func TestAPluginThatIsDownSaysNothingAboutInstances(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		g := newGroup(t, 1)
-		r := start(t, g)
-		r.schedule(Schedule{IdleCount: 1, IdleTime: time.Hour})
-		r.wait(5 * time.Second)
-		g.with(func() { g.down = true })
-		before := time.Now()
-		require.Equal(t, "i-1", r.acquire("a", time.Minute).InstanceID())
-		require.Zero(t, time.Since(before))
-		r.wait(time.Minute)
-		require.Empty(t, g.deletions())
-	})
+	for name, options := range map[string][]Option{
+		"without heartbeat": nil,
+		"with heartbeat":    {WithHeartbeatFunc(func(context.Context, provider.ConnectInfo) error { return nil })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				g := newGroup(t, 1)
+				r := start(t, g, options...)
+				r.schedule(Schedule{IdleCount: 1, IdleTime: time.Hour})
+				r.wait(5 * time.Second)
+				g.with(func() { g.down = true })
+				before := time.Now()
+				require.Equal(t, "i-1", r.acquire("a", time.Minute).InstanceID())
+				require.Zero(t, time.Since(before))
+				r.wait(time.Minute)
+				require.Empty(t, g.deletions())
+			})
+		})
+	}
 }
 
 func TestAnInstanceThatRecoversIsUsedAgain(t *testing.T) {

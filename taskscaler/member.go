@@ -90,8 +90,12 @@ func (m *member) check(ctx context.Context, heartbeat HeartbeatFunc) error {
 	}
 	if err == nil && heartbeat != nil {
 		var info provider.ConnectInfo
-		if info, err = m.connectInfo(ctx); err == nil {
+		info, err = m.connectInfo(ctx)
+		switch {
+		case err == nil:
 			err = heartbeat(ctx, info)
+		case errors.Is(err, fleeting.ErrPluginNotRunning):
+			err = nil
 		}
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errHeartbeatTimeout) {

@@ -89,6 +89,17 @@ func (c *connections) get(ctx context.Context, info provider.ConnectInfo) (execu
 	}
 }
 
+// opened returns the instance's connection if it is open.
+func (c *connections) opened(instance string) (executors.Client, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn, ok := c.open[instance]
+	if !ok || conn.client == nil || c.closed {
+		return nil, false
+	}
+	return shared{conn.client}, true
+}
+
 func handle(conn *connection) (executors.Client, error) {
 	if conn.err != nil {
 		return nil, conn.err

@@ -390,6 +390,16 @@ func TestJobsOnOneInstanceShareItsConnection(t *testing.T) {
 	}
 }
 
+func TestAConnectedInstanceRunsJobsWhileItsGroupDoesNotAnswer(t *testing.T) {
+	f := newFleet(t, 1)
+	runner := entry(1, 1, 1)
+	slot := f.acquire(runner)
+	f.group.SetFault("ConnectInfo", dummy.Fault{Error: "the interface of the cloud is down"})
+	_, err := slot.NewExecutor(f.job(runner)).Connect(t.Context())
+	require.NoError(t, err)
+	slot.Release()
+}
+
 func TestTheLossOfTheConnectionEndsTheJobWithItsReason(t *testing.T) {
 	f := newFleet(t, 1)
 	runner := entry(1, 1, 1)

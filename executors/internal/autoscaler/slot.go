@@ -122,6 +122,11 @@ func (s *slot) Connect(ctx context.Context) (executors.Client, error) {
 	if acquisition == nil {
 		return nil, errors.New("no instance was acquired")
 	}
+	// A plugin that is being restarted, or a cloud whose interface is down, is no reason to fail jobs on instances that
+	// are connected.
+	if client, ok := s.connected(ctx, acquisition); ok {
+		return client, nil
+	}
 	info, err := acquisition.InstanceConnectInfo(ctx)
 	if errors.Is(err, taskscaler.ErrInstanceUnexpectedlyRemoved) {
 		return nil, fmt.Errorf("%w: getting instance connect info: %w", executors.ErrGone, err)
@@ -137,6 +142,22 @@ func (s *slot) Connect(ctx context.Context) (executors.Client, error) {
 	s.connecting += time.Since(started)
 	s.unreachable = err != nil
 	return client, err
+}
+
+// connected returns the instance's connection if it is open and the instance has not been lost.
+func (s *slot) connected(ctx context.Context, acquisition taskscaler.Acquisition) (executors.Client, bool) {
+	watched, stop := acquisition.WithContext(ctx)
+	defer stop()
+	if watched.Err() != nil {
+		return nil, false
+	}
+	client, ok := s.fleet.connections.opened(acquisition.InstanceID())
+	if ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unreachable = false
+	}
+	return client, ok
 }
 
 // Slot implements executors.Slotted: the slot's number, -1 before there is an instance.
