@@ -2,6 +2,9 @@ package taskscaler
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,7 +150,7 @@ func (r *recorder) flush() (failed bool) {
 		if rec.state == nil {
 			err = r.storage.Delete(rec.id)
 		} else {
-			err = r.storage.Put(*rec.state)
+			err = r.write(*rec.state)
 		}
 		if err != nil {
 			r.logger.Error("recording instance state failed", "instance", rec.id, "err", err, "retry_in", recordRetryDelay)
@@ -162,6 +165,20 @@ func (r *recorder) flush() (failed bool) {
 		r.again(rec)
 	}
 	return len(failures) > 0
+}
+
+// write stores a state. If that fails, as on a full disk, an older state must not outlive this process that says nothing
+// of a task which is there now: the next process would take the instance for one that this task never used. Without
+// any state it will not trust the instance.
+func (r *recorder) write(state storage.State) error {
+	err := r.storage.Put(state)
+	if err == nil || !slices.ContainsFunc(state.Acquisitions, func(a storage.Acquisition) bool { return !a.Suspended }) {
+		return err
+	}
+	if removal := r.storage.Delete(state.ID); removal != nil {
+		return errors.Join(err, fmt.Errorf("removing the older state: %w", removal))
+	}
+	return err
 }
 
 // close writes what is pending and ends the recorder. It returns when that is done or ctx ends.

@@ -361,6 +361,29 @@ func TestAStorageThatFailsIsTriedAgainAndHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+func TestAnInstanceWhoseUseCouldNotBeStoredIsNotTrustedAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, 5)
+		u := &ups{}
+		dir := t.TempDir()
+		s := &brokenStorage{Storage: newStorage(t, dir)}
+		r := start(t, g, WithInstanceUpFunc(u.up), WithStorage(s), WithMaxUseCount(1))
+		r.schedule(Schedule{IdleCount: 1, IdleTime: time.Hour})
+		r.wait(5 * time.Second)
+		s.mu.Lock()
+		s.broken = true
+		s.mu.Unlock()
+		require.Equal(t, "i-1", r.acquire("a", time.Minute).InstanceID())
+		r.crash()
+
+		r = start(t, g, WithInstanceUpFunc(u.up), WithStorage(newStorage(t, dir)), WithMaxUseCount(1))
+		r.schedule(Schedule{IdleTime: time.Hour})
+		r.wait(5 * time.Second)
+		require.False(t, u.of("i-1").Restored)
+		require.Contains(t, g.deletions(), "i-1")
+	})
+}
+
 // interruptingStorage has something happen while a state is being stored.
 type interruptingStorage struct {
 	storage.Storage
