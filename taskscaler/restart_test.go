@@ -361,6 +361,21 @@ func TestAStorageThatFailsIsTriedAgainAndHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+func TestAnInstanceStoredBeforeTheClockWasPutBackIsRemovedAfterItsIdleTime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, 5)
+		s := newStorage(t, t.TempDir())
+		require.NoError(t, s.Put(storage.State{ID: "i-old", IdleSince: time.Now().Add(365 * 24 * time.Hour)}))
+		g.with(func() { g.add("i-old", provider.StateRunning) })
+		r := start(t, g, WithStorage(s))
+		r.schedule(Schedule{IdleTime: time.Hour})
+		r.wait(time.Hour - time.Minute)
+		require.Empty(t, g.deletions())
+		r.wait(2 * time.Minute)
+		require.Equal(t, []string{"i-old"}, g.deletions())
+	})
+}
+
 func TestAnInstanceWhoseUseCouldNotBeStoredIsNotTrustedAfterARestart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGroup(t, 5)

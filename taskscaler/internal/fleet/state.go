@@ -98,17 +98,20 @@ func (s *State) Discover(id string, origin Origin, state provider.State, memory 
 		s.requests.succeed()
 	}
 	if memory != nil {
-		s.restore(in, memory)
+		s.restore(in, memory, now)
 	}
 	s.instances = append(s.instances, in)
 	return in
 }
 
-func (s *State) restore(in *Instance, memory *Memory) {
+func (s *State) restore(in *Instance, memory *Memory, now time.Time) {
 	in.restored = true
 	in.used = memory.Used
 	in.oldRemoval = memory.Removal
-	in.idleSince = memory.IdleSince
+	if memory.IdleSince.Before(now) {
+		// A later time was written before the clock was put back: the instance would idle until it comes.
+		in.idleSince = memory.IdleSince
+	}
 
 	asleep := in.state == provider.StateSuspending || in.state == provider.StateSuspended
 	if asleep || in.state == provider.StateResuming {
