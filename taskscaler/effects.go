@@ -11,6 +11,9 @@ import (
 	"gitlab.com/gitlab-org/fleeting/taskscaler/metrics"
 )
 
+// errInstanceGone ends the life of instances that are not needed any more.
+var errInstanceGone = errors.New("the instance is deleted")
+
 // carryOut does what was decided, without waiting for anything, and records it in the state.
 func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 	m := s.members[d.Instance]
@@ -25,6 +28,7 @@ func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 	case fleet.Lose:
 		s.lose(m, d.Reason, tasks)
 	case fleet.Forget:
+		m.endLife(errInstanceGone)
 		delete(s.members, m.in)
 		delete(s.known, m.handle)
 	case fleet.Mark:
@@ -33,6 +37,7 @@ func (s *scaler) carryOut(d fleet.Decision, now time.Time) {
 	case fleet.Delete:
 		s.logger.Debug("deleting instance", "instance", m.id(), "reason", d.Reason, "used", d.Instance.Used())
 		s.options.collector.AddScaleOperations(metrics.ScaleDown, 1)
+		m.endLife(errInstanceGone)
 		m.handle.Delete()
 	case fleet.Prepare:
 		s.work.Go(func() { s.prepare(m) })
@@ -67,6 +72,7 @@ func (s *scaler) lose(m *member, reason string, tasks []*fleet.Task) {
 		"slots", slots, "used", m.in.Used(), "reason", reason)
 
 	cause := m.lossCause(reason)
+	m.endLife(cause)
 	for _, t := range tasks {
 		if t.Active() {
 			s.acquisitions[t.Key()].stop(cause)
@@ -117,7 +123,7 @@ func (s *scaler) makeReady(m *member) error {
 		return nil
 	}
 
-	instance := UpFuncInstance{ID: m.id(), Info: info, Cause: m.handle.Cause()}
+	instance := UpFuncInstance{ID: m.id(), Info: info, Cause: m.handle.Cause(), Life: m.life}
 	if m.stored != nil {
 		instance.Restored = true
 		instance.UsedCount = m.stored.UsedCount

@@ -49,6 +49,33 @@ func TestALostInstanceEndsTheContextsOfItsTasksAndIsReplacedAfterTheirRelease(t 
 	})
 }
 
+func TestThePreparationOfAnInstanceThatIsLostOrDeletedEnds(t *testing.T) {
+	for name, end := range map[string]func(r *rig){
+		"vanished":             func(r *rig) { r.group.vanish("i-1") },
+		"reported lost":        func(r *rig) { r.ReportLost("i-1", errTest) },
+		"drained":              func(r *rig) { r.scaler.Drain("i-1") },
+		"scaler was shut down": func(r *rig) { r.stopNow() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				ended := make(chan string, 9)
+				r := start(t, newGroup(t, 1), WithUpdateInterval(time.Second), WithInstanceUpFunc(func(_ Taskscaler, instance UpFuncInstance) error {
+					<-instance.Life.Done()
+					ended <- instance.ID
+					return errTest
+				}))
+				r.schedule(Schedule{IdleCount: 1, IdleTime: time.Hour})
+				r.wait(5 * time.Second)
+				require.Empty(t, ended)
+				end(r)
+				r.wait(10 * time.Second)
+				require.NotEmpty(t, ended)
+				require.Equal(t, "i-1", <-ended)
+			})
+		})
+	}
+}
+
 func TestALostInstanceDoesNotHoldUpOtherTasks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGroup(t, 5)

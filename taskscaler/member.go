@@ -27,6 +27,9 @@ type member struct {
 	info atomic.Pointer[provider.ConnectInfo]
 	// reported is why the instance was reported lost.
 	reported error
+	// life ends with the instance's usefulness; endLife ends it and may be called at any time.
+	life    context.Context
+	endLife context.CancelCauseFunc
 }
 
 func (m *member) id() string { return m.handle.ID() }

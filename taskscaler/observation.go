@@ -1,6 +1,7 @@
 package taskscaler
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -71,6 +72,7 @@ func (s *scaler) observeInstance(handle fleeting.Instance, now time.Time) {
 	}
 
 	m = &member{handle: handle, stored: s.recall(handle)}
+	m.life, m.endLife = context.WithCancelCause(s.ctx)
 	m.in = s.state.Discover(handle.ID(), originOf(handle.Cause()), state, memoryOf(m.stored), now)
 	s.known[handle] = m
 	s.members[m.in] = m

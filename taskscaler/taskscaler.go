@@ -108,6 +108,9 @@ type UpFuncInstance struct {
 	Acquisitions []string
 	// UsedCount is how many tasks it got before the restart.
 	UsedCount int
+	// Life ends when the instance is lost or its deletion is asked for, and at the latest with the scaler. Nothing needs
+	// to be done on it after that; what its address belongs to by then is another question.
+	Life context.Context
 }
 
 // HeartbeatFunc checks, each time before a task is placed on an instance, that the instance is fit for

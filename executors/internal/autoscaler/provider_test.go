@@ -48,7 +48,9 @@ type fleet struct {
 	killed   int
 	launch   error
 	// dead are instances that cannot be reached, dials counts attempts at each.
-	dead    map[string]bool
+	dead map[string]bool
+	// silent instances leave attempts unanswered.
+	silent  bool
 	dials   map[string]int
 	clients map[string]*client
 	warmed  []string
@@ -105,10 +107,16 @@ func (p plugin) Kill() {
 	require.Equal(p.fleet.t, p.fleet.killed, p.fleet.group.CallCount("Shutdown"), "the group is shut down before its plugin is killed")
 }
 
-func (f *fleet) dial(_ context.Context, info provider.ConnectInfo, _ connector.DialOptions) (connector.Client, error) {
+func (f *fleet) dial(ctx context.Context, info provider.ConnectInfo, _ connector.DialOptions) (connector.Client, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dials[info.ID]++
+	if f.silent {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return nil, context.Cause(ctx)
+	}
 	if f.dead[info.ID] {
 		return nil, errors.New("dial ssh: connection refused")
 	}
@@ -543,6 +551,20 @@ func TestTheWaitForAnInstanceHasItsLimitAndSaysWhatItWaitedFor(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "unable to acquire instance within the configured timeout of 300ms: context deadline exceeded")
 	slot.Release()
+}
+
+func TestAnInstanceThatVanishesWhileItBootsIsNotConnectedToAnyMore(t *testing.T) {
+	f := newFleet(t, 1)
+	f.silent = true
+	_, err := f.provider.Acquire(t.Context(), entry(1, 1, 1))
+	require.ErrorIs(t, err, common.ErrNoFreeExecutor)
+	require.Eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.dials["dummy-1"] == 1
+	}, soon, time.Millisecond)
+	f.group.Remove("dummy-1")
+	require.Eventually(t, func() bool { return f.logged("ready up preparation failed") }, soon, time.Millisecond)
 }
 
 func TestAnInstanceIsWarmedBeforeItsFirstJob(t *testing.T) {

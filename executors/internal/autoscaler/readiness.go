@@ -68,17 +68,39 @@ func (r *readiness) check(scaler taskscaler.Taskscaler, instance taskscaler.UpFu
 	}
 	info := instance.Info
 	info.ID = instance.ID
-	client, err := r.fleet.connections.get(r.ctx, info)
+	ctx, stop := r.during(instance.Life)
+	if err := r.prepare(ctx, info); err != nil {
+		stop()
+		return err
+	}
+	r.warm(ctx, stop, info)
+	return nil
+}
+
+// during returns a context for work on an instance: it ends with the instance's life, since its address may soon be
+// another one's, and with the readiness.
+func (r *readiness) during(life context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	unhook := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
+	return ctx, func() {
+		unhook()
+		cancel(nil)
+	}
+}
+
+// prepare connects to an instance and runs the operator's command there.
+func (r *readiness) prepare(ctx context.Context, info provider.ConnectInfo) error {
+	client, err := r.fleet.connections.get(ctx, info)
 	if err != nil {
 		return fmt.Errorf("connecting to instance: %w", err)
 	}
-	if c.InstanceReadyCommand != "" {
-		err := client.Run(r.ctx, executors.RunOptions{Command: c.InstanceReadyCommand})
-		if err != nil {
-			return fmt.Errorf("ready command: %w", err)
-		}
+	command := r.runner.Autoscaler.InstanceReadyCommand
+	if command == "" {
+		return nil
 	}
-	r.warm(info)
+	if err := client.Run(ctx, executors.RunOptions{Command: command}); err != nil {
+		return fmt.Errorf("ready command: %w", err)
+	}
 	return nil
 }
 
@@ -109,21 +131,22 @@ func (r *readiness) tellUnknown(instance string) {
 }
 
 // warm has the wrapped executor get the instance ready for jobs, while the instance may already take
-// them. The taskscaler waits for up, so that this is not called after wait.
-func (r *readiness) warm(info provider.ConnectInfo) {
+// them, and calls stop in the end. The taskscaler waits for up, so that this is not called after wait.
+func (r *readiness) warm(ctx context.Context, stop context.CancelFunc, info provider.ConnectInfo) {
 	runner := r.fleet.entry()
 	if runner == nil {
 		runner = r.runner
 	}
 	r.warming.Go(func() {
+		defer stop()
 		env := environment{id: info.ID, connect: func(ctx context.Context) (executors.Client, error) {
 			return r.fleet.connections.get(ctx, info)
 		}}
 		started := time.Now()
-		err := r.fleet.options.Inner.Warm(r.ctx, runner, env)
+		err := r.fleet.options.Inner.Warm(ctx, runner, env)
 		log := r.fleet.log.WithFields(logrus.Fields{"instance": info.ID, "took": time.Since(started)})
 		switch {
-		case r.ctx.Err() != nil:
+		case ctx.Err() != nil:
 		case err != nil:
 			log.WithError(err).Warning("warming the instance failed: its first job will do it")
 		default:
