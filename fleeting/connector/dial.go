@@ -40,9 +40,11 @@ var Dial DialFn = dial
 const (
 	defaultTimeout = 10 * time.Minute
 
-	// attemptTimeout bounds one try, so that a machine which accepts connections and then stalls
-	// does not use up the whole timeout.
-	attemptTimeout = 15 * time.Second
+	// attemptTimeout bounds the first try, so that a machine which accepts connections and then stalls
+	// does not use up the whole timeout. A try that it cuts short doubles it for the next, up to the time
+	// that OpenSSH itself allows for a login: a machine whose logins are slow would never be reached.
+	attemptTimeout    = 15 * time.Second
+	maxAttemptTimeout = 2 * time.Minute
 
 	// connectTimeout is shorter: packets to a booting machine are dropped, and the kernel's own
 	// pauses between repetitions grow quickly.

@@ -13,7 +13,7 @@ const (
 )
 
 // retry calls attempt until it succeeds, timeout is over, ctx ends, or an attempt fails in a way that
-// no repetition can change. Each attempt has a context of its own, bounded by attemptTimeout.
+// no repetition can change. Each attempt has a context of its own, bounded by attemptTimeout at first.
 func retry[T any](ctx context.Context, timeout time.Duration, attempt func(context.Context) (T, error)) (T, error) {
 	var (
 		none  T
@@ -25,12 +25,17 @@ func retry[T any](ctx context.Context, timeout time.Duration, attempt func(conte
 	defer cancel()
 	end, _ := overall.Deadline()
 
+	limit := attemptTimeout
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		result, err := tryOnce(overall, attempt)
+		begun := time.Now()
+		result, err := tryOnce(overall, limit, attempt)
 		if err == nil {
 			return result, nil
 		}
 		tries++
+		if time.Since(begun) >= limit {
+			limit = min(2*limit, maxAttemptTimeout)
+		}
 
 		// An attempt which the end of the time cut short says less than the one before it.
 		if last == nil || overall.Err() == nil && time.Now().Before(end) {
@@ -52,8 +57,8 @@ func retry[T any](ctx context.Context, timeout time.Duration, attempt func(conte
 	}
 }
 
-func tryOnce[T any](ctx context.Context, attempt func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+func tryOnce[T any](ctx context.Context, limit time.Duration, attempt func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return attempt(ctx)
 }

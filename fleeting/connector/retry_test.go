@@ -53,16 +53,38 @@ func TestRetryPrefersAnErrorThatTheTimeoutDidNotCutShort(t *testing.T) {
 
 func TestRetryBoundsEachAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		var ended []time.Duration
-		_, err := retry(t.Context(), time.Minute, func(ctx context.Context) (int, error) {
+		var took []time.Duration
+		_, err := retry(t.Context(), 6*time.Minute, func(ctx context.Context) (int, error) {
+			begun := time.Now()
 			<-ctx.Done()
-			ended = append(ended, time.Since(start))
+			took = append(took, time.Since(begun))
 			return 0, ctx.Err()
 		})
-		require.ErrorContains(t, err, "after retrying 4 times during 1m0s timeout")
-		require.Equal(t, attemptTimeout, ended[0])
+		require.ErrorContains(t, err, "after retrying 6 times during 6m0s timeout")
+		bounds := []time.Duration{attemptTimeout, 2 * attemptTimeout, 4 * attemptTimeout, maxAttemptTimeout, maxAttemptTimeout}
+		require.Equal(t, bounds, took[:len(bounds)])
 	})
+}
+
+func TestRetryReachesAMachineWhoseLoginsAreSlow(t *testing.T) {
+	for login, limit := range map[time.Duration]time.Duration{
+		20 * time.Second:  time.Minute,
+		100 * time.Second: 5 * time.Minute,
+	} {
+		t.Run(login.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, err := retry(t.Context(), limit, func(ctx context.Context) (int, error) {
+					select {
+					case <-time.After(login):
+						return 0, nil
+					case <-ctx.Done():
+						return 0, ctx.Err()
+					}
+				})
+				require.NoError(t, err)
+			})
+		})
+	}
 }
 
 func TestRetryStopsWithTheContext(t *testing.T) {
