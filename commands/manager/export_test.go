@@ -8,5 +8,8 @@ import (
 // JobStarted is for tests.
 func (m *Metrics) JobStarted(r *config.Runner, job *spec.Job) { m.jobStarted(r, job) }
 
+// LookForChanges loads the configuration again if it changed. It is for tests.
+func (m *Manager) LookForChanges() { m.reload(false) }
+
 // RotationDue is for tests.
 var RotationDue = rotationDue

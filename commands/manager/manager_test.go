@@ -364,6 +364,21 @@ func TestABadConfigurationKeepsTheOldOneInForce(t *testing.T) {
 	require.Contains(t, b.errors()[0], "concurrent is 0")
 }
 
+func TestAConfigurationThatIsMovedBackIsLoadedAndAMissingOneIsNot(t *testing.T) {
+	p := &provider{}
+	b := start(t, p, "concurrent = 2")
+	b.write("concurrent = 5")
+	yesterday := time.Now().Add(-24 * time.Hour)
+	require.NoError(t, os.Chtimes(b.path, yesterday, yesterday))
+	require.Eventually(t, func() bool { return b.manager.Config().Concurrent == 5 }, 20*time.Second, time.Millisecond)
+	require.NoError(t, os.Remove(b.path))
+	b.manager.LookForChanges()
+	require.Equal(t, 5, b.manager.Config().Concurrent)
+	require.Empty(t, b.errors())
+	b.signal(manager.Graceful, "quit")
+	require.NoError(t, b.end())
+}
+
 func TestFindingsAreWarnedOfAtEachLoad(t *testing.T) {
 	b := start(t, &provider{}, "concurrent = 2\nshutdwn_timeout = 3")
 	warnings := func() []string {

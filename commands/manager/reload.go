@@ -44,7 +44,8 @@ func (m *Manager) reload(forced bool) {
 		changed = info.ModTime()
 	}
 	m.mu.Lock()
-	known := changed.Equal(m.failedAt) || !changed.After(current.ModTime)
+	// An older file is another one too: it was moved back into place, or the clock was put back.
+	known := changed.IsZero() || changed.Equal(m.failedAt) || changed.Equal(current.ModTime)
 	m.mu.Unlock()
 	if known && !forced {
 		return
