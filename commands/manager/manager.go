@@ -89,10 +89,9 @@ type Manager struct {
 
 	mu     sync.Mutex
 	config *config.File
-	// failedAt is the time of change of a file that could not be loaded, so that it is complained
-	// about once.
-	failedAt time.Time
-	state    ProcessState
+	// failed is the version of the file that could not be loaded, so that it is complained about once.
+	failed fileVersion
+	state  ProcessState
 	// unverified are the entries whose verification at the start is not done.
 	unverified []*config.Runner
 }

@@ -364,6 +364,27 @@ func TestABadConfigurationKeepsTheOldOneInForce(t *testing.T) {
 	require.Contains(t, b.errors()[0], "concurrent is 0")
 }
 
+func TestAConfigurationThatIsBeingReplacedKeepsTheOldOneInForce(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"missing": os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, &provider{}, "concurrent = 2")
+			require.NoError(t, replace(b.path))
+			b.signal(manager.Reload, "hangup")
+			require.Eventually(t, func() bool { return len(b.errors()) == 1 }, 10*time.Second, time.Millisecond)
+			require.Contains(t, b.errors()[0], "missing or empty")
+			require.Len(t, b.manager.Config().Runners, 1)
+			b.write("concurrent = 5")
+			b.manager.LookForChanges()
+			require.Equal(t, 5, b.manager.Config().Concurrent)
+			b.signal(manager.Graceful, "quit")
+			require.NoError(t, b.end())
+		})
+	}
+}
+
 func TestAConfigurationThatIsMovedBackIsLoadedAndAMissingOneIsNot(t *testing.T) {
 	p := &provider{}
 	b := start(t, p, "concurrent = 2")

@@ -2,6 +2,8 @@ package manager
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -39,21 +41,18 @@ func (m *Manager) reload(forced bool) {
 	m.loading.Lock()
 	defer m.loading.Unlock()
 	current := m.Config()
-	changed := time.Time{}
-	if info, err := os.Stat(m.options.ConfigPath); err == nil {
-		changed = info.ModTime()
-	}
+	found := lookAt(m.options.ConfigPath)
 	m.mu.Lock()
 	// An older file is another one too: it was moved back into place, or the clock was put back.
-	known := changed.IsZero() || changed.Equal(m.failedAt) || changed.Equal(current.ModTime)
+	known := found == fileVersion{} || found == m.failed || found.modified.Equal(current.ModTime)
 	m.mu.Unlock()
 	if known && !forced {
 		return
 	}
-	file, err := config.Load(m.options.ConfigPath)
+	file, err := load(m.options.ConfigPath, found)
 	if err != nil {
 		m.mu.Lock()
-		m.failedAt = changed
+		m.failed = found
 		m.mu.Unlock()
 		m.options.Metrics.ConfigurationFailed()
 		m.log.WithError(err).Error("Failed to load config: the old one stays in force")
@@ -61,6 +60,35 @@ func (m *Manager) reload(forced bool) {
 	}
 	m.adopt(file)
 	m.apply(file)
+}
+
+// fileVersion tells contents of a file apart. The zero value is that of a missing file.
+type fileVersion struct {
+	modified time.Time
+	size     int64
+}
+
+func lookAt(path string) fileVersion {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileVersion{}
+	}
+	return fileVersion{modified: info.ModTime(), size: info.Size()}
+}
+
+// errNothingThere keeps a moment in which the file is being replaced from ending all fleets.
+var errNothingThere = errors.New("the file is missing or empty, as it may be while it is written; to remove all runners, keep a file without [[runners]]")
+
+// load loads a configuration file of which something was found.
+func load(path string, found fileVersion) (*config.File, error) {
+	if found.size == 0 {
+		return nil, fmt.Errorf("configuration file %s: %w", path, errNothingThere)
+	}
+	file, err := config.Load(path)
+	if err == nil && file.ModTime.IsZero() {
+		return nil, fmt.Errorf("configuration file %s: %w", path, errNothingThere)
+	}
+	return file, err
 }
 
 // warnAbout tells what in a configuration will not do what it says.
