@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"reflect"
+	"strings"
+	"time"
+)
 
 // Autoscaler is [runners.autoscaler]. Zero durations and counts select the defaults of the fleeting
 // and taskscaler libraries.
@@ -42,6 +46,26 @@ type Autoscaler struct {
 	ScaleThrottle   *ScaleThrottle  `toml:"scale_throttle,omitempty"`
 	StateStorage    *StateStorage   `toml:"state_storage,omitempty"`
 	VMIsolation     *VMIsolation    `toml:"vm_isolation,omitempty"`
+}
+
+// followed are the keys that a running fleet follows at a reload.
+var followed = map[string]bool{
+	"policy": true, "instance_acquire_timeout": true, "prefetch_images": true, "prefetch_recent_images": true,
+	"log_internal_ip": true, "log_external_ip": true,
+}
+
+// Frozen returns the keys in which a differs from other although a running fleet does not follow them: what it was
+// started with stays in force until the process ends.
+func (a *Autoscaler) Frozen(other *Autoscaler) []string {
+	var keys []string
+	mine, others := reflect.ValueOf(*a), reflect.ValueOf(*other)
+	for i := range mine.NumField() {
+		key, _, _ := strings.Cut(mine.Type().Field(i).Tag.Get("toml"), ",")
+		if !followed[key] && !reflect.DeepEqual(mine.Field(i).Interface(), others.Field(i).Interface()) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // ConnectorConfig says how to reach an instance. Empty keys are filled by the plugin.

@@ -60,8 +60,9 @@ type fleet struct {
 	mu      sync.Mutex
 	started bool
 	ended   bool
-	current *config.Runner
-	scaler  taskscaler.Taskscaler
+	// first is the entry that the fleet was started with, current the one in force.
+	first, current *config.Runner
+	scaler         taskscaler.Taskscaler
 
 	plugin      Plugin
 	connections *connections
@@ -83,6 +84,12 @@ func newFleet(o Options, runner *config.Runner) *fleet {
 
 // acquire reserves a slot, after starting and configuring what that takes.
 func (f *fleet) acquire(ctx context.Context, runner *config.Runner) (*slot, error) {
+	if runner.Autoscaler == nil {
+		return nil, fmt.Errorf("initializing taskscaler: %w", errNoAutoscalerConfig)
+	}
+	if isolation := runner.Autoscaler.VMIsolation; isolation != nil && isolation.Enabled {
+		return nil, fmt.Errorf("initializing taskscaler: %w", errVMIsolation)
+	}
 	if err := f.start(ctx, runner); err != nil {
 		return nil, fmt.Errorf("initializing taskscaler: %w", err)
 	}
@@ -106,12 +113,6 @@ func (f *fleet) start(ctx context.Context, runner *config.Runner) error {
 		return errShuttingDown
 	}
 	c := runner.Autoscaler
-	if c == nil {
-		return errNoAutoscalerConfig
-	}
-	if c.VMIsolation != nil && c.VMIsolation.Enabled {
-		return errVMIsolation
-	}
 	pluginConfig, err := json.Marshal(c.PluginConfig)
 	if err != nil {
 		return fmt.Errorf("marshaling plugin config: %w", err)
@@ -146,8 +147,21 @@ func (f *fleet) start(ctx context.Context, runner *config.Runner) error {
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.plugin, f.scaler, f.started = plugin, scaler, true
+	f.plugin, f.scaler, f.started, f.first = plugin, scaler, true, runner
 	return nil
+}
+
+// reloaded tells the operator which changes of the entry have no effect on the running fleet.
+func (f *fleet) reloaded(runner *config.Runner) {
+	f.mu.Lock()
+	started, first := f.started, f.first
+	f.mu.Unlock()
+	if !started || runner.Autoscaler == nil {
+		return
+	}
+	for _, key := range runner.Autoscaler.Frozen(first.Autoscaler) {
+		f.log.WithField("key", "runners.autoscaler."+key).Warning("The key was changed, which has no effect before a restart: the fleet keeps what it was started with")
+	}
 }
 
 // connectorSettings reads the operator's side of the connection data.
@@ -255,9 +269,6 @@ func (f *fleet) configure(runner *config.Runner) error {
 	defer f.mu.Unlock()
 	if f.current != nil && !runner.LoadedAt.After(f.current.LoadedAt) {
 		return nil
-	}
-	if runner.Autoscaler == nil {
-		return errNoAutoscalerConfig
 	}
 	var schedules []taskscaler.Schedule
 	for _, p := range runner.Autoscaler.Policy {

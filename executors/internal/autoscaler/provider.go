@@ -147,8 +147,13 @@ func (p *Provider) Reload(runners []*config.Runner) {
 	defer p.mu.Unlock()
 	p.inForce = map[config.Identity]bool{}
 	for _, runner := range runners {
-		if runner.Executor == p.options.Name {
-			p.inForce[runner.Identity()] = true
+		if runner.Executor != p.options.Name {
+			continue
+		}
+		id := runner.Identity()
+		p.inForce[id] = true
+		if f, ok := p.fleets[id]; ok {
+			f.reloaded(runner)
 		}
 	}
 	for id, f := range p.fleets {

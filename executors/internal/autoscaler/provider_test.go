@@ -280,6 +280,16 @@ func TestJobsThatAreToBeIsolatedAreNotRunWithoutThat(t *testing.T) {
 	require.Zero(t, f.launched)
 }
 
+func TestIsolationThatIsAskedForByAReloadIsNotIgnored(t *testing.T) {
+	f := newFleet(t, 1)
+	f.acquire(entry(1, 1, 1)).Release()
+	runner := entry(1, 1, 1)
+	runner.Autoscaler.VMIsolation = &config.VMIsolation{Enabled: true}
+	f.provider.Reload([]*config.Runner{runner})
+	_, err := f.provider.Acquire(t.Context(), runner)
+	require.ErrorContains(t, err, "vm_isolation is not supported")
+}
+
 func TestAPluginThatDoesNotStartIsTriedAgainWithTheNextRequest(t *testing.T) {
 	f := newFleet(t, 2)
 	f.launch = errors.New("loading fleeting plugin: plugin not found: x")

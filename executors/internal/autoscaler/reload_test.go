@@ -3,6 +3,8 @@ package autoscaler_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +115,22 @@ func TestARequestFromBeforeAReloadDoesNotBringOldPoliciesBack(t *testing.T) {
 	f.acquire(fresh).Release()
 	f.acquire(old).Release()
 	require.Eventually(t, func() bool { return len(f.group.List()) == 3 }, soon, time.Millisecond)
+}
+
+func TestChangesThatNeedARestartAreNamedAtAReload(t *testing.T) {
+	f := newFleet(t, 2)
+	f.acquire(entry(1, 1, 1)).Release()
+	runner := entry(2, 1, 2)
+	runner.Autoscaler.InstanceAcquireTimeout = time.Minute
+	runner.Autoscaler.PluginConfig = map[string]any{"name": "another"}
+	f.provider.Reload([]*config.Runner{runner})
+	var keys []string
+	for _, e := range f.log.AllEntries() {
+		if e.Level == logrus.WarnLevel && strings.Contains(e.Message, "no effect before a restart") {
+			keys = append(keys, fmt.Sprint(e.Data["key"]))
+		}
+	}
+	require.Equal(t, []string{"runners.autoscaler.max_instances", "runners.autoscaler.plugin_config"}, keys)
 }
 
 func TestAPolicyIsAppliedOncePerLoad(t *testing.T) {
