@@ -150,16 +150,21 @@ func (g *Getter) pull(ctx context.Context, log Log, request Request) error {
 	}
 	pull := docker.Pull{Ref: request.pullName(), Platform: platform, Auth: auth}
 	started := time.Now()
-	err = g.Pulls.Do(ctx, pullKey(pull), func() error { return g.pullWithRetries(ctx, log, pull) })
+	lead := func(t *tally) error { return g.pullWithRetries(ctx, log, pull, t) }
+	watch := func(ctx context.Context, t *tally) {
+		log.Print("Docker image %s is being pulled on this machine already, waiting for that", pull.Ref)
+		t.tell(ctx, log, pull.Ref)
+	}
+	err = g.Pulls.do(ctx, pullKey(pull), lead, watch)
 	if err == nil {
 		log.Print("Pulled docker image %s in %.1fs", request.Name, time.Since(started).Seconds())
 	}
 	return err
 }
 
-func (g *Getter) pullWithRetries(ctx context.Context, log Log, pull docker.Pull) error {
+func (g *Getter) pullWithRetries(ctx context.Context, log Log, pull docker.Pull, t *tally) error {
 	for attempt := 1; ; attempt++ {
-		err := g.pullOnce(ctx, log, pull)
+		err := g.pullOnce(ctx, log, pull, t)
 		if err == nil || attempt == pullAttempts || !transient(ctx, err) {
 			return err
 		}
@@ -170,12 +175,12 @@ func (g *Getter) pullWithRetries(ctx context.Context, log Log, pull docker.Pull)
 	}
 }
 
-func (g *Getter) pullOnce(ctx context.Context, log Log, pull docker.Pull) error {
-	tally := newTally()
+func (g *Getter) pullOnce(ctx context.Context, log Log, pull docker.Pull, t *tally) error {
+	t.reset()
 	ctx, stop := context.WithCancelCause(ctx)
 	var teller sync.WaitGroup
-	teller.Go(func() { tally.tell(ctx, log, pull.Ref) })
-	err := g.Engine.ImagePull(ctx, pull, tally.add)
+	teller.Go(func() { t.tell(ctx, log, pull.Ref) })
+	err := g.Engine.ImagePull(ctx, pull, t.add)
 	stop(errPullEnded)
 	teller.Wait()
 	return err

@@ -293,6 +293,38 @@ func TestIdenticalPullsHappenOnce(t *testing.T) {
 	})
 }
 
+func TestAJobThatWaitsForThePullOfAnotherIsToldHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &engine{pull: func(_ context.Context, _ docker.Pull, report func(docker.Progress)) error {
+			report(docker.Progress{Layer: "a", Status: "Downloading", Current: 50e6, Total: 100e6})
+			time.Sleep(75 * time.Second)
+			return nil
+		}}
+		shared := &Pulls{}
+		get := func(log Log) error {
+			g := &Getter{Engine: e, Keychain: &Keychain{}, Pulls: shared}
+			_, err := g.Get(t.Context(), log, Request{Name: "app", Policies: []Policy{Always}})
+			return err
+		}
+		first := make(chan error, 1)
+		go func() { first <- get(&notes{}) }()
+		synctest.Wait()
+		log := &notes{}
+		require.NoError(t, get(log))
+		require.NoError(t, <-first)
+		require.EqualValues(t, 1, e.pulls.Load())
+		const progress = "Still pulling docker image app:latest: 0 of 1 layers complete, 50MB of 100MB known so far downloaded"
+		require.Equal(t, []string{
+			"Using effective pull policy of [always] for container app",
+			"Pulling docker image app ...",
+			"Docker image app:latest is being pulled on this machine already, waiting for that",
+			progress, progress, progress,
+			"Pulled docker image app in 75.0s",
+			"Using docker image sha256:new for app with digest app@sha256:digest ...",
+		}, log.lines)
+	})
+}
+
 func TestAPullGoesOnWhenTheJobThatBeganItIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := &Pulls{}

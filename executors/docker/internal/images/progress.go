@@ -31,6 +31,13 @@ type layer struct {
 
 func newTally() *tally { return &tally{layers: map[string]layer{}} }
 
+// reset forgets an attempt that failed.
+func (t *tally) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.layers)
+}
+
 func (t *tally) add(report docker.Progress) {
 	if report.Layer == "" {
 		return
