@@ -3,14 +3,17 @@ package docker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"gitlab.com/gitlab-org/gitlab-runner/helpers/docker"
 )
 
 const (
-	// lastOutput is how long output may follow the end of its container.
+	// lastOutput is how long nothing may come of the output after the end of its container, until the rest
+	// is given up.
 	lastOutput = 5 * time.Second
 	// lingering is how long a container may live on after its output ended.
 	lingering = 2 * time.Second
@@ -44,6 +47,8 @@ type process struct {
 	exit   *event[docker.Exit]
 	output *event[error]
 	input  *event[struct{}]
+	// moved counts what happens to the output.
+	moved atomic.Int64
 }
 
 // startProcess starts a container whose streams are attached to and whose end is waited for, so that
@@ -74,13 +79,25 @@ func startProcess(ctx, life context.Context, engine engine, id string) (*process
 
 // feed gives the script to the container, and the container's output to the writers, until close.
 func (p *process) feed(script string, stdout, stderr io.Writer) {
-	p.output = later(func() error { return p.stream.Copy(stdout, stderr) })
+	p.output = later(func() error { return p.stream.Copy(movement{stdout, &p.moved}, movement{stderr, &p.moved}) })
 	p.input = later(func() struct{} {
 		// A container that does not read its input ends all the same.
 		_, _ = io.WriteString(p.stream, script)
 		_ = p.stream.CloseWrite()
 		return struct{}{}
 	})
+}
+
+// movement counts the writes that begin and end.
+type movement struct {
+	io.Writer
+	count *atomic.Int64
+}
+
+func (m movement) Write(data []byte) (int, error) {
+	m.count.Add(1)
+	defer m.count.Add(1)
+	return m.Writer.Write(data)
 }
 
 // errAlive says that a container lives on although its output ended.
@@ -92,14 +109,14 @@ var errAlive = errors.New("the container closed its output and goes on")
 func (p *process) wait(ctx context.Context) (int, error) {
 	select {
 	case <-p.exit.done:
-		return p.ended()
+		return p.ended(ctx)
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	case <-p.output.done:
 	}
 	select {
 	case <-p.exit.done:
-		return p.ended()
+		return p.ended(ctx)
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	case <-time.After(lingering):
@@ -108,18 +125,29 @@ func (p *process) wait(ctx context.Context) (int, error) {
 }
 
 // ended waits for the rest of the output.
-func (p *process) ended() (int, error) {
+func (p *process) ended(ctx context.Context) (int, error) {
 	if err := p.exit.value.Err; err != nil {
 		return 0, err
 	}
-	p.drain(lastOutput)
+	p.drain(ctx)
 	return p.exit.value.Code, nil
 }
 
-func (p *process) drain(limit time.Duration) {
-	select {
-	case <-p.output.done:
-	case <-time.After(limit):
+// drain waits for the end of the output for as long as it moves. A slow connection may take long for what
+// the engine still has of it.
+func (p *process) drain(ctx context.Context) {
+	for {
+		before := p.moved.Load()
+		select {
+		case <-p.output.done:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(lastOutput):
+		}
+		if p.moved.Load() == before {
+			return
+		}
 	}
 }
 
@@ -130,12 +158,15 @@ func (p *process) close() {
 	<-p.input.done
 }
 
-// outputError is the error of the output, if it ended with one.
+// errOutputCut says that the rest of the output did not come.
+var errOutputCut = fmt.Errorf("its end did not come within %s after the end of the container", lastOutput)
+
+// outputError says why the output is not complete, once the container has ended.
 func (p *process) outputError() error {
 	select {
 	case <-p.output.done:
 		return p.output.value
 	default:
-		return nil
+		return errOutputCut
 	}
 }

@@ -43,12 +43,19 @@ func (e *executor) terminate(ctx context.Context, p *process) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	e.end(ctx, p)
-	p.drain(lastOutput)
+	e.lastWords(ctx, p)
 	if err := e.engine.ContainerRemove(ctx, p.id, !e.plan.KeepVolumes); err != nil && !docker.IsNotFound(err) {
 		e.log.WithError(err).Warning("removing a stopped container failed; it is tried again at the end of the job")
 		return
 	}
 	e.build.id = ""
+}
+
+// lastWords lets what a container that was ended printed into the log, for a short while at most.
+func (e *executor) lastWords(ctx context.Context, p *process) {
+	ctx, cancel := context.WithTimeout(ctx, lastOutput)
+	defer cancel()
+	p.drain(ctx)
 }
 
 // termProcesses asks the processes of a container to end. Nothing depends on its success.
