@@ -115,11 +115,16 @@ func (e *executor) takeAhead(ctx context.Context) error {
 	if ahead == nil {
 		return nil
 	}
-	e.build.ahead = nil
 	if err := e.findImage(ctx); err != nil {
 		return err
 	}
-	<-ahead.done
+	select {
+	case <-ahead.done:
+	case <-ctx.Done():
+		// It is still being made. A later stage takes it, or the clean-up ends that.
+		return context.Cause(ctx)
+	}
+	e.build.ahead = nil
 	e.build.id = ahead.value.id
 	return ahead.value.err
 }
@@ -243,6 +248,7 @@ func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, 
 		select {
 		case exit := <-e.engine.ContainerWait(ctx, p.id, true):
 			if exit.Err == nil {
+				p.drain(ctx)
 				return exit.Code, nil
 			}
 			lost = fmt.Errorf("waiting for the container: %w", exit.Err)

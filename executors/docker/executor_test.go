@@ -256,6 +256,25 @@ func TestACancelledScriptIsStoppedAndItsContainerReplaced(t *testing.T) {
 	})
 }
 
+func TestAScriptWhoseContainerIsStillBeingMadeIsCancelledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := has(newFakeEngine(shell), "ruby:3")
+		made := make(chan struct{})
+		engine.create = func(string) { <-made }
+		r := rehearse(t, engine, nil)
+		require.NoError(t, r.Prepare(t.Context()))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Minute, func() { cancel(common.ErrJobCanceled) })
+		time.AfterFunc(2*time.Minute, func() { close(made) })
+		begin := time.Now()
+		require.ErrorIs(t, r.script(ctx, "exit 0\n"), common.ErrJobCanceled)
+		require.Equal(t, time.Minute, time.Since(begin))
+		require.NoError(t, r.script(t.Context(), "after\nexit 0\n"))
+		require.NoError(t, r.Cleanup(t.Context()))
+		require.Equal(t, []string{"inspect image ruby:3", "create build", "start build", "remove build", "remove volume"}, engine.log())
+	})
+}
+
 func TestProcessesOfOthersAreNotAskedToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := has(newFakeEngine(shell), "ruby:3")

@@ -29,6 +29,8 @@ type fakeEngine struct {
 	images map[string]image.InspectResponse
 	// pull is called for each pull, if set.
 	pull func(ctx context.Context, ref string) error
+	// create is called for each creation of a container, with the kind of it, if set.
+	create func(kind string)
 	// loads is told the name of a loaded image, if set.
 	loads func(name string)
 	// vanished makes the next creation of a helper container fail for want of its image.
@@ -221,6 +223,9 @@ func (f *fakeEngine) ImageTag(_ context.Context, id, ref string) error {
 func (f *fakeEngine) ContainerCreate(_ context.Context, spec docker.Container) (string, []string, error) {
 	if err := f.called("create %s", kind(spec.Name)); err != nil {
 		return "", nil, err
+	}
+	if f.create != nil {
+		f.create(kind(spec.Name))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
