@@ -414,6 +414,34 @@ func TestAMachineIsUntidyAfterAFailedCleanup(t *testing.T) {
 	})
 }
 
+func TestAServiceThatEndsIsNotWaitedForAnyLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := has(newFakeEngine(func(args []string, streams *fakeIO) int {
+			switch {
+			case slices.Contains(args, "health-check"):
+				_, _ = io.Copy(io.Discard, streams.stdin)
+				return 1
+			case slices.Contains(args, "crash"):
+				time.Sleep(time.Second)
+				return 3
+			default:
+				return shell(args, streams)
+			}
+		}), "ruby:3", "redis:7", helperName)
+		r := rehearse(t, engine, func(job *common.Job) {
+			job.Spec.Services = []spec.Image{{
+				Name: "redis:7", Command: []string{"soon", "crash"},
+				Variables: []spec.Variable{{Key: healthPort, Value: "6379"}},
+			}}
+		})
+		begin := time.Now()
+		require.NoError(t, r.Prepare(t.Context()))
+		require.Equal(t, time.Second, time.Since(begin))
+		require.Contains(t, r.log.String(), "-redis-0\" ended with exit code 3\n\nService container logs:\nwhat the service printed")
+		require.NoError(t, r.Cleanup(t.Context()))
+	})
+}
+
 func TestServicePorts(t *testing.T) {
 	cases := map[string]struct {
 		image container.Config

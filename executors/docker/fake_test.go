@@ -307,7 +307,7 @@ func (s frames) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-func (f *fakeEngine) ContainerWait(ctx context.Context, id string, _ bool) <-chan docker.Exit {
+func (f *fakeEngine) ContainerWait(ctx context.Context, id string, running bool) <-chan docker.Exit {
 	exit := make(chan docker.Exit, 2)
 	c, err := f.find(id)
 	if err != nil {
@@ -319,6 +319,14 @@ func (f *fakeEngine) ContainerWait(ctx context.Context, id string, _ bool) <-cha
 	if f.halted {
 		exit <- docker.Exit{Err: unreachable()}
 		return exit
+	}
+	if running && c.runs != nil {
+		select {
+		case <-c.runs.done:
+			exit <- docker.Exit{Code: c.runs.code}
+			return exit
+		default:
+		}
 	}
 	c.waits = append(c.waits, exit)
 	context.AfterFunc(ctx, func() {

@@ -72,13 +72,15 @@ func (s *services) check(ctx context.Context, log images.Log, one *service, time
 	case len(ports) == 0:
 		return "", noCheckError{fmt.Errorf("service %q has no exposed ports", one.Container.Name)}
 	case one.ended:
-		return "", noCheckError{fmt.Errorf("service %q ended", one.Container.Name)}
+		return "", noCheckError{endedError{one.Container.Name, one.exitCode}}
 	}
 	helper, err := s.executor.startHelper(ctx, log)
 	if err != nil {
 		return "", noCheckError{err}
 	}
 	started := time.Now()
+	ctx, release := s.whileItRuns(ctx, one)
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, timeout+checkMargin)
 	defer cancel()
 	output, err := s.executor.command(ctx, helper, docker.Command{
@@ -88,10 +90,43 @@ func (s *services) check(ctx context.Context, log images.Log, one *service, time
 	switch {
 	case err == nil:
 		return "", nil
+	case errors.As(context.Cause(ctx), &endedError{}):
+		return "", noCheckError{context.Cause(ctx)}
 	case ctx.Err() != nil, time.Since(started) >= timeout:
 		return output, fmt.Errorf("service %q timeout", waiterName(one))
 	default:
 		return output, fmt.Errorf("service %q health check: %w", waiterName(one), err)
+	}
+}
+
+// endedError says that a service ended instead of becoming ready.
+type endedError struct {
+	container string
+	code      int
+}
+
+func (e endedError) Error() string {
+	return fmt.Sprintf("service %q ended with exit code %d", e.container, e.code)
+}
+
+// whileItRuns returns a context that ends with a service's container, by an endedError. The caller calls
+// release.
+func (s *services) whileItRuns(ctx context.Context, one *service) (running context.Context, release func()) {
+	running, cancel := context.WithCancelCause(ctx)
+	ended := s.executor.engine.ContainerWait(running, one.id, true)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case exit := <-ended:
+			if exit.Err == nil {
+				cancel(endedError{one.Container.Name, exit.Code})
+			}
+		case <-running.Done():
+		}
+	})
+	return running, func() {
+		cancel(nil)
+		watch.Wait()
 	}
 }
 

@@ -33,6 +33,7 @@ type service struct {
 	// addresses are the container's, empty if it shares the network of something else or has ended.
 	addresses []netip.Addr
 	ended     bool
+	exitCode  int
 }
 
 // Limits of waiting for services.
@@ -112,7 +113,7 @@ func (s *services) findAddresses(ctx context.Context, one *service) error {
 		}
 		if answer.State != nil && answer.State.Status != container.StateCreated {
 			one.addresses = addressesOf(answer)
-			one.ended = !answer.State.Running
+			one.ended, one.exitCode = !answer.State.Running, answer.State.ExitCode
 			return nil
 		}
 		if time.Now().After(deadline) {

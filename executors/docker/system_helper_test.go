@@ -150,6 +150,24 @@ func TestAServiceThatDoesNotAnswerIsTold(t *testing.T) {
 	require.Contains(t, log, "[service:busybox-mute] ")
 }
 
+func TestAServiceThatEndsIsToldSoon(t *testing.T) {
+	r := newTrial(t, "busybox:latest", func(job *common.Job) {
+		job.Spec.Services = []spec.Image{{
+			Name: "busybox:latest", Alias: "database",
+			Command:   []string{"sh", "-c", "sleep 1; echo no password is set; exit 3"},
+			Variables: []spec.Variable{{Key: "HEALTHCHECK_TCP_PORT", Value: "5432"}},
+		}}
+	})
+	defer r.cleanup()
+	started := time.Now()
+	r.prepare()
+	require.Less(t, time.Since(started), 10*time.Second)
+	log := r.log.String()
+	require.Contains(t, log, "ended with exit code 3")
+	require.Contains(t, log, "no password is set")
+	require.NoError(t, r.script(t.Context(), framed("true")))
+}
+
 func TestAHelperImageOfTheUsersGetsTheRunnersOwnHelper(t *testing.T) {
 	r := newTrial(t, "busybox:latest", func(job *common.Job) {
 		job.Runner.Docker.HelperImage = "busybox:latest"
