@@ -245,6 +245,7 @@ func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, 
 		if !e.answers(ctx) && ctx.Err() == nil {
 			return 0, stopped(lost)
 		}
+		e.tellOfLostOutput(ctx, p)
 		select {
 		case exit := <-e.engine.ContainerWait(ctx, p.id, true):
 			if exit.Err == nil {
@@ -260,6 +261,20 @@ func (e *executor) waitAgain(ctx context.Context, p *process, lost error) (int, 
 		}
 	}
 	return 0, lost
+}
+
+// tellOfLostOutput tells the user of a container that goes on although the connection to its output is lost, as
+// is one that outlives its engine.
+func (e *executor) tellOfLostOutput(ctx context.Context, p *process) {
+	if p.outputLost || !p.outputEnded() {
+		return
+	}
+	answer, err := e.engine.ContainerInspect(ctx, p.id)
+	if err != nil || answer.ContainerJSONBase == nil || answer.State == nil || !answer.State.Running {
+		return
+	}
+	p.outputLost = true
+	e.job.Log.Warn("The connection to the Docker engine was lost. The script goes on, but what it prints from here on is not shown.")
 }
 
 // nativeStop says whether containers are stopped by the engine's own signal alone. Where a container sees

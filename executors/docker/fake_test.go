@@ -103,7 +103,8 @@ func unreachable() error {
 	return err
 }
 
-// halt ends the engine, but not its containers, and breaks off what is waited for. Nothing answers until resume.
+// halt ends the engine, but not its containers, and breaks off their streams and what is waited for. Nothing
+// answers until resume.
 func (f *fakeEngine) halt() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,6 +114,9 @@ func (f *fakeEngine) halt() {
 			waiting <- docker.Exit{Err: io.ErrUnexpectedEOF}
 		}
 		c.waits = nil
+		if c.conn != nil {
+			_ = c.conn.Close()
+		}
 	}
 }
 

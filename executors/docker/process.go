@@ -49,6 +49,8 @@ type process struct {
 	input  *event[struct{}]
 	// moved counts what happens to the output.
 	moved atomic.Int64
+	// outputLost says that the user was told that the output ended before the container did.
+	outputLost bool
 }
 
 // startProcess starts a container whose streams are attached to and whose end is waited for, so that
@@ -161,12 +163,19 @@ func (p *process) close() {
 // errOutputCut says that the rest of the output did not come.
 var errOutputCut = fmt.Errorf("its end did not come within %s after the end of the container", lastOutput)
 
-// outputError says why the output is not complete, once the container has ended.
-func (p *process) outputError() error {
+func (p *process) outputEnded() bool {
 	select {
 	case <-p.output.done:
-		return p.output.value
+		return true
 	default:
-		return errOutputCut
+		return false
 	}
+}
+
+// outputError says why the output is not complete, once the container has ended.
+func (p *process) outputError() error {
+	if p.outputEnded() {
+		return p.output.value
+	}
+	return errOutputCut
 }

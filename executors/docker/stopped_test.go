@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,7 @@ func TestAScriptGoesOnWhenItsEngineIsStartedAnew(t *testing.T) {
 		require.Len(t, containers, 1)
 		require.NoError(t, engine.ContainerStop(t.Context(), containers[0].ID, nil))
 		require.False(t, r.provider.Stopped(<-ended))
+		require.Equal(t, 1, strings.Count(r.log.String(), "what it prints from here on is not shown"))
 		require.NoError(t, r.Cleanup(t.Context()))
 	})
 }
