@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// termLimit bounds how long processes are asked to end, termWait how long one that was asked to is
-	// waited for when its script should end by itself.
-	termLimit = 10 * time.Second
+	// termLimit bounds how long processes are asked to end, so that all that the job made is gone within ten
+	// seconds even if they do not. termWait is how long a script is waited for that should end by itself then.
+	termLimit = 7 * time.Second
 	termWait  = time.Second
 	// stopLimit bounds the whole end of a container; the engine's own grace is 10 s.
 	stopLimit = 45 * time.Second
@@ -76,22 +76,24 @@ func (e *executor) termProcesses(ctx context.Context, p *process) {
 // time to end are not given it again.
 func (e *executor) end(ctx context.Context, p *process) {
 	if e.nativeStop() {
-		e.stop(ctx, p, nil)
+		e.stop(ctx, p, termWait, nil)
 		return
 	}
 	started := time.Now()
 	e.termProcesses(ctx, p)
-	left := max(time.Second, termLimit-time.Since(started))
-	e.stop(ctx, p, new(int(left.Seconds())))
+	left := max(0, termLimit-time.Since(started))
+	grace := max(time.Second, left)
+	e.stop(ctx, p, min(termWait, left), new(int(grace.Seconds())))
 }
 
-// stop has the engine stop a container until it has ended or the limit is over. Where the answer about
-// its end was lost, stopping is left to the removal. A nil grace, in seconds, is the container's own.
-func (e *executor) stop(ctx context.Context, p *process, grace *int) {
+// stop has the engine stop a container that does not end by itself within patience, until it has ended or the
+// limit is over. Where the answer about its end was lost, stopping is left to the removal. A nil grace, in
+// seconds, is the container's own.
+func (e *executor) stop(ctx context.Context, p *process, patience time.Duration, grace *int) {
 	select {
 	case <-p.exit.done:
 		return
-	case <-time.After(termWait):
+	case <-time.After(patience):
 	}
 	for ctx.Err() == nil {
 		if err := e.engine.ContainerStop(ctx, p.id, grace); docker.IsNotFound(err) || docker.IsConnectionFailed(err) {
