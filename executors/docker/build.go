@@ -73,6 +73,7 @@ func (e *executor) runBuildOnce(ctx context.Context, stage common.Stage) (string
 		e.terminate(ctx, p)
 		return p.id, fmt.Errorf("%s was stopped: %w", stage.Name, context.Cause(ctx))
 	case errors.Is(err, errAlive):
+		e.job.Log.Warn("The output of the container ended while the container went on: it closed it, or the connection was lost. The container is stopped.")
 		code, err = e.stopLingering(ctx, p)
 	case err != nil && !docker.IsNotFound(err):
 		code, err = e.waitAgain(ctx, p, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -272,6 +273,24 @@ func TestAScriptWhoseContainerIsStillBeingMadeIsCancelledAtOnce(t *testing.T) {
 		require.NoError(t, r.script(t.Context(), "after\nexit 0\n"))
 		require.NoError(t, r.Cleanup(t.Context()))
 		require.Equal(t, []string{"inspect image ruby:3", "create build", "start build", "remove build", "remove volume"}, engine.log())
+	})
+}
+
+func TestAContainerIsStoppedWhoseOutputEndedAndThatIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := has(newFakeEngine(func(args []string, streams *fakeIO) int {
+			if out, attached := streams.stdout.(frames); attached && !strings.Contains(strings.Join(args, " "), "kill -TERM") {
+				_ = out.out.(net.Conn).Close()
+				<-streams.killed
+				return 143
+			}
+			return shell(args, streams)
+		}), "ruby:3")
+		r := rehearse(t, engine, nil)
+		require.NoError(t, r.Prepare(t.Context()))
+		require.EqualError(t, r.script(t.Context(), "exit 0\n"), "exit code 143")
+		require.Contains(t, r.log.String(), "it closed it, or the connection was lost. The container is stopped.")
+		require.NoError(t, r.Cleanup(t.Context()))
 	})
 }
 
