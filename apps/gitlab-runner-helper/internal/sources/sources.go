@@ -114,17 +114,11 @@ func (g *getter) get(ctx context.Context) error {
 	if err := g.repository(ctx); err != nil {
 		return err
 	}
-	if err := g.afterCheckout(ctx); err != nil {
-		return err
-	}
-	if err := g.submodules(ctx); err != nil {
-		return err
-	}
 	return g.hooks(ctx, "post_get_sources_script", g.Workspace.ProjectDir, g.plan.PostHooks)
 }
 
-// repository gets the commits and checks out. If what an earlier job left stands in the way, it is
-// removed.
+// repository gets the commits, checks out, and gets what belongs to the commit. If what an earlier job left
+// stands in the way, it is removed.
 func (g *getter) repository(ctx context.Context) error {
 	if err := g.Workspace.CheckProject(); err != nil {
 		return err
@@ -139,7 +133,7 @@ func (g *getter) repository(ctx context.Context) error {
 		if err := g.Workspace.RemoveProject(); err != nil {
 			return err
 		}
-		return g.fetchAndCheckout(ctx)
+		return g.contents(ctx)
 	}
 	if err := cleanRepository(g.Workspace, cleaning{
 		submodules: hasSubmodules(g.plan.Submodules.Strategy),
@@ -147,7 +141,7 @@ func (g *getter) repository(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	err = g.fetchAndCheckout(ctx)
+	err = g.contents(ctx)
 	if err == nil || ctx.Err() != nil || !existed || !cured(err) {
 		return err
 	}
@@ -155,7 +149,21 @@ func (g *getter) repository(ctx context.Context) error {
 	if err := g.Workspace.RemoveProject(); err != nil {
 		return err
 	}
-	return g.fetchAndCheckout(ctx)
+	return g.contents(ctx)
+}
+
+// contents fills the project directory.
+func (g *getter) contents(ctx context.Context) error {
+	if err := g.fetchAndCheckout(ctx); err != nil {
+		return err
+	}
+	if err := g.afterCheckout(ctx); err != nil {
+		return laterError{err}
+	}
+	if err := g.submodules(ctx); err != nil {
+		return laterError{err}
+	}
+	return nil
 }
 
 func (g *getter) fetchAndCheckout(ctx context.Context) error {

@@ -1,13 +1,16 @@
 package sources_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/gittest"
+	"gitlab.com/gitlab-org/gitlab-runner/apps/gitlab-runner-helper/internal/process"
 	"gitlab.com/gitlab-org/gitlab-runner/common/plan"
 )
 
@@ -133,4 +136,57 @@ func TestLargeFilesAreFetched(t *testing.T) {
 	b.mustGet(b.submodulePlan(sha, plan.SubmoduleNormal))
 	require.Equal(t, "large\n", b.read("a.bin"))
 	require.Equal(t, "large\n", b.read("sub/a.bin"))
+}
+
+func TestUnusableSubmodulesAreClonedAfresh(t *testing.T) {
+	const child, grandchild = ".git/modules/child", ".git/modules/child/modules/hooks"
+	emptyObjects := func(b *bench, module string) {
+		require.NoError(b.t, filepath.WalkDir(b.path(module+"/objects"), func(path string, e fs.DirEntry, _ error) error {
+			if e.Type().IsRegular() {
+				require.NoError(b.t, os.Chmod(path, 0o600))
+				return os.WriteFile(path, nil, 0o600)
+			}
+			return nil
+		}))
+	}
+	for name, damage := range map[string]func(b *bench){
+		"empty objects":             func(b *bench) { emptyObjects(b, child) },
+		"empty objects one further": func(b *bench) { emptyObjects(b, grandchild) },
+		"no objects":                func(b *bench) { require.NoError(b.t, os.RemoveAll(b.path(child+"/objects"))) },
+		"damaged index":             func(b *bench) { b.write(child+"/index", "nonsense") },
+		"damaged HEAD":              func(b *bench) { b.write(child+"/HEAD", "nonsense") },
+		"no HEAD one further":       func(b *bench) { require.NoError(b.t, os.Remove(b.path(grandchild+"/HEAD"))) },
+		"another repository in its place": func(b *bench) {
+			require.NoError(b.t, os.RemoveAll(b.path("child")))
+			gittest.Git(b.t, b.project, "init", "child")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			f := b.family()
+			b.mustGet(b.submodulePlan(b.repo.AddSubmodule(t, "../child.git", "child", f.child), plan.SubmoduleRecursive))
+			damage(b)
+			f.grandchild.Commit(t, map[string]string{"file": "grown\n"})
+			f.child.UpdateSubmodule(t, "hooks")
+			b.mustGet(b.submodulePlan(b.repo.UpdateSubmodule(t, "child"), plan.SubmoduleRecursive))
+			require.Equal(t, "child\n", b.read("child/file"))
+			require.Equal(t, "grown\n", b.read("child/hooks/file"))
+			require.Empty(t, b.git("status", "--porcelain"))
+		})
+	}
+}
+
+func TestASubmoduleThatCannotBeHadIsNoReasonToCloneAfresh(t *testing.T) {
+	b := newBench(t)
+	f := b.family()
+	b.mustGet(b.submodulePlan(b.repo.AddSubmodule(t, "../child.git", "child", f.child), plan.SubmoduleNormal))
+	f.child.Commit(t, map[string]string{"file": "grown\n"})
+	sha := b.repo.UpdateSubmodule(t, "child")
+	refused := b.submodulePlan(sha, plan.SubmoduleNormal)
+	refused.InsteadOf[0].Replacement = strings.Replace(refused.InsteadOf[0].Replacement, gittest.Token, "wrong", 1)
+	var exit *process.ExitError
+	require.ErrorAs(t, b.get(refused), &exit)
+	require.NotContains(t, b.log.String(), "afresh")
+	b.mustGet(b.submodulePlan(sha, plan.SubmoduleNormal))
+	require.Equal(t, "grown\n", b.read("child/file"))
 }
