@@ -156,6 +156,16 @@ func TestUnusableSubmodulesAreClonedAfresh(t *testing.T) {
 		"damaged index":             func(b *bench) { b.write(child+"/index", "nonsense") },
 		"damaged HEAD":              func(b *bench) { b.write(child+"/HEAD", "nonsense") },
 		"no HEAD one further":       func(b *bench) { require.NoError(b.t, os.Remove(b.path(grandchild+"/HEAD"))) },
+		"a clone that was broken off": func(b *bench) {
+			require.NoError(b.t, os.RemoveAll(b.path("child")))
+			require.NoError(b.t, os.RemoveAll(b.path(child)))
+			gittest.Git(b.t, b.project, "init", "--bare", child)
+		},
+		"a clone that has just begun": func(b *bench) {
+			require.NoError(b.t, os.RemoveAll(b.path("child")))
+			require.NoError(b.t, os.RemoveAll(b.path(child)))
+			require.NoError(b.t, os.MkdirAll(b.path(child+"/objects"), 0o755))
+		},
 		"another repository in its place": func(b *bench) {
 			require.NoError(b.t, os.RemoveAll(b.path("child")))
 			gittest.Git(b.t, b.project, "init", "child")
