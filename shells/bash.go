@@ -8,13 +8,17 @@ import (
 )
 
 const (
-	green = "\x1b[32;1m"
-	reset = "\x1b[0;m"
+	green  = "\x1b[32;1m"
+	yellow = "\x1b[0;33m"
+	reset  = "\x1b[0;m"
 )
 
 // identifier is what a shell accepts as the name of a variable. Others cannot be exported by a script;
 // they are in the container's environment all the same.
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// readOnly matches the variables that bash does not let anybody set; other shells do.
+var readOnly = regexp.MustCompile(`^(BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID)$`)
 
 // Bash returns the script for bash and for every POSIX shell. It is meant for standard input; its exit
 // code is that of the command that failed.
@@ -78,7 +82,7 @@ func (b bashWriter) environment() {
 			fmt.Fprintf(b.out, "printf '%%s' %s > %s\n", value, file)
 			value = file
 		}
-		fmt.Fprintf(b.out, "export %s=%s\n", v.Key, value)
+		b.export(v.Key, value)
 	}
 	if b.script.TmpDir == "" {
 		return
@@ -91,9 +95,20 @@ func (b bashWriter) environment() {
 	fmt.Fprintf(b.out, readEnvFile, file)
 }
 
+// export hands a quoted value on. A variable that is the shell's own must not end the script.
+func (b bashWriter) export(key, value string) {
+	if !readOnly.MatchString(key) {
+		fmt.Fprintf(b.out, "export %s=%s\n", key, value)
+		return
+	}
+	fmt.Fprintf(b.out, "if (export %[1]s=%[2]s) 2>/dev/null; then export %[1]s=%[2]s; else\n", key, value)
+	b.show(yellow + "WARNING: the variable " + key + " cannot be set in this shell and keeps the shell's own value" + reset)
+	b.out.WriteString("fi\n")
+}
+
 // readEnvFile exports the lines of a file that have the form NAME=value. Others must not end the script.
 const readEnvFile = `if [ -f %[1]s ]; then while IFS= read -r _runner_line || [ -n "$_runner_line" ]; do
-case "$_runner_line" in *=*) case "${_runner_line%%%%=*}" in ''|[0-9]*|*[!A-Za-z0-9_]*) ;; *) export "$_runner_line" ;; esac ;; esac
+case "$_runner_line" in *=*) case "${_runner_line%%%%=*}" in ''|[0-9]*|*[!A-Za-z0-9_]*) ;; BASHOPTS|BASH_VERSINFO|EUID|PPID|SHELLOPTS|UID) if (export "$_runner_line") 2>/dev/null; then export "$_runner_line"; fi ;; *) export "$_runner_line" ;; esac ;; esac
 done < %[1]s; else : >> %[1]s; fi
 `
 

@@ -159,6 +159,26 @@ func TestBashTracesCommandsAndNotTheScriptAsAWhole(t *testing.T) {
 	}
 }
 
+func TestVariablesThatAreTheShellsOwnDoNotEndTheScript(t *testing.T) {
+	for name, shell := range interpreters(t) {
+		for _, key := range []string{"UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"} {
+			tmp := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(tmp, shells.EnvFile), []byte(key+"=2000\nLATER=yes\n"), 0o600))
+			stdout, stderr, code := run(t, shell, shells.Bash(shells.Script{
+				TmpDir: tmp, Variables: []shells.Variable{{Key: key, Value: "1000"}},
+				Blocks: []shells.Block{{Silent: true, Commands: []string{"echo later: $LATER, value: $" + key}}},
+			}))
+			require.Equal(t, 0, code, "%s, %s: %s", name, key, stderr)
+			require.Contains(t, stdout, "later: yes")
+			if name == "bash" {
+				require.Contains(t, stdout, "WARNING: the variable "+key+" cannot be set in this shell")
+			} else {
+				require.Contains(t, stdout, "value: 2000")
+			}
+		}
+	}
+}
+
 func TestBashReadsOnlyAssignmentsOfTheEnvironmentFile(t *testing.T) {
 	for shell, argv := range interpreters(t) {
 		t.Run(shell, func(t *testing.T) {
