@@ -44,15 +44,9 @@ type connection struct {
 	givenUp bool
 	// worked says that what jobs need was there when it was used.
 	worked bool
-	// life ends with the connection.
-	life context.Context
-	end  context.CancelCauseFunc
 }
 
-var (
-	errConnectionsClosed = errors.New("the runner is shutting down")
-	errNotConnected      = errors.New("the instance is not connected")
-)
+var errConnectionsClosed = errors.New("the runner is shutting down")
 
 func newConnections(dial Connector, external bool, log logrus.FieldLogger) *connections {
 	return &connections{dial: dial, external: external, log: log, open: map[string]*connection{}}
@@ -70,7 +64,6 @@ func (c *connections) get(ctx context.Context, info provider.ConnectInfo) (execu
 		conn, ok := c.open[info.ID]
 		if !ok {
 			conn = &connection{ready: make(chan struct{})}
-			conn.life, conn.end = context.WithCancelCause(context.Background())
 			c.open[info.ID] = conn
 			c.mu.Unlock()
 			c.connect(ctx, info, conn)
@@ -125,7 +118,6 @@ func (c *connections) connect(ctx context.Context, info provider.ConnectInfo, co
 		err = errConnectionsClosed
 	}
 	if err != nil {
-		conn.end(err)
 		conn.err, conn.givenUp = err, ctx.Err() != nil
 		delete(c.open, info.ID)
 		return
@@ -145,28 +137,10 @@ func (c *connections) watch(instance string, conn *connection, monitored connect
 	}
 	closed := c.closed
 	c.mu.Unlock()
-	conn.end(monitored.Err())
 	_ = conn.client.Close()
 	c.knownHosts.Forget(instance)
 	if err := monitored.Err(); !closed && !errors.Is(err, net.ErrClosed) {
 		c.onLost(instance, err)
-	}
-}
-
-// during is a context that ends with an instance's connection, at the latest with ctx. It has ended if there is none.
-func (c *connections) during(ctx context.Context, instance string) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	conn, ok := c.open[instance]
-	if !ok {
-		cancel(errNotConnected)
-		return ctx, func() {}
-	}
-	unhook := context.AfterFunc(conn.life, func() { cancel(context.Cause(conn.life)) })
-	return ctx, func() {
-		unhook()
-		cancel(context.Canceled)
 	}
 }
 
@@ -203,7 +177,6 @@ func (c *connections) close() {
 	for _, conn := range c.open {
 		select {
 		case <-conn.ready:
-			conn.end(errConnectionsClosed)
 			if conn.client != nil {
 				_ = conn.client.Close()
 			}

@@ -131,7 +131,8 @@ func (r *readiness) tellUnknown(instance string) {
 }
 
 // warm has the wrapped executor get the instance ready for jobs, while the instance may already take
-// them, and calls stop in the end. The taskscaler waits for up, so that this is not called after wait.
+// them, and look after it from then on. It calls stop in the end. The taskscaler waits for up, so that this is not
+// called after wait.
 func (r *readiness) warm(ctx context.Context, stop context.CancelFunc, info provider.ConnectInfo) {
 	runner := r.fleet.entry()
 	if runner == nil {
@@ -153,18 +154,10 @@ func (r *readiness) warm(ctx context.Context, stop context.CancelFunc, info prov
 			r.fleet.connections.works(info.ID)
 			log.Info("instance is warm")
 		}
-		r.watch(runner, env)
+		if err := r.fleet.options.Inner.Watch(ctx, runner, env); err != nil && ctx.Err() == nil {
+			r.fleet.lost(info.ID, err)
+		}
 	})
-}
-
-// watch has the wrapped executor look after an instance as long as its connection lasts, and gives up one that will
-// run no job any more.
-func (r *readiness) watch(runner *config.Runner, env environment) {
-	ctx, stop := r.fleet.connections.during(r.ctx, env.id)
-	defer stop()
-	if err := r.fleet.options.Inner.Watch(ctx, runner, env); err != nil && ctx.Err() == nil {
-		r.fleet.lost(env.id, err)
-	}
 }
 
 // lastFailure is why the latest instance did not become ready, nil if it did.
