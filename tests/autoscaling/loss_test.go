@@ -5,6 +5,7 @@ package autoscaling
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,32 @@ func TestAnIdleInstanceThatFellSilentFailsNoJob(t *testing.T) {
 	next := s.Enqueue(coordinator.JobSpec{})
 	s.AllSucceed(next)
 	require.NotEqual(t, instance, s.instanceOf(next))
+}
+
+func TestAJobRunsOnAConnectedInstanceWhileThePluginIsDown(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, patience)
+	s.Launch(s.Autoscaled(rig.Config{IdleCount: 1}))
+	first := s.Enqueue(coordinator.JobSpec{})
+	s.AllSucceed(first)
+	killPlugins := func() {
+		for _, pid := range s.Plugins() {
+			// It may have ended by itself, because it was killed at the last look.
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	killPlugins()
+	next := s.Enqueue(coordinator.JobSpec{})
+	s.Eventually(soon, func() bool {
+		killPlugins()
+		return next.State().Final()
+	}, "the job waits for the plugin")
+	record := s.Ended(next)
+	s.RequireState(record, coordinator.StateSuccess, "")
+	require.NotContains(t, coordinator.PlainLog(record.Trace), "Preparation failed")
+	require.Equal(t, s.instanceOf(first), s.instanceOf(next))
+	// It has to remove the instance.
+	s.AwaitLog("info", "plugin restarted")
 }
 
 func TestAJobWhoseEngineStoppedFailsAndSaysSo(t *testing.T) {
