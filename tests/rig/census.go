@@ -6,9 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
-	"syscall"
 )
 
 // Census is what there is on this machine that a manager and its instances make: containers, volumes,
@@ -127,17 +125,13 @@ func FreezeInstance(instance string) error {
 
 // StopEngine ends the engine of an instance, which stays in the group and can be reached.
 func StopEngine(instance string) error {
-	text, err := output("docker", "inspect", "--format", "{{.State.Pid}}", instance)
+	keeper, err := output("docker", "inspect", "--format", "{{.State.Pid}}", instance)
 	if err != nil {
 		return err
 	}
-	keeper, err := strconv.Atoi(strings.TrimSpace(text))
-	if err != nil {
-		return fmt.Errorf("instance %s has no process: %w", instance, err)
-	}
 	// The instance's first process would end with its engine.
-	if err := syscall.Kill(keeper, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("stopping the first process of instance %s: %w", instance, err)
+	if _, err := output("kill", "-STOP", strings.TrimSpace(keeper)); err != nil {
+		return err
 	}
 	_, err = InInstance(instance, "pkill", "-KILL", "dockerd")
 	return err
