@@ -81,11 +81,8 @@ var errNothingThere = errors.New("the file is missing or empty, as it may be whi
 
 // load loads a configuration file of which something was found.
 func load(path string, found fileVersion) (*config.File, error) {
-	if found.size == 0 {
-		return nil, fmt.Errorf("configuration file %s: %w", path, errNothingThere)
-	}
 	file, err := config.Load(path)
-	if err == nil && file.ModTime.IsZero() {
+	if err == nil && (found.size == 0 || file.ModTime.IsZero()) {
 		return nil, fmt.Errorf("configuration file %s: %w", path, errNothingThere)
 	}
 	return file, err

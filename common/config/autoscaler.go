@@ -48,10 +48,10 @@ type Autoscaler struct {
 	VMIsolation     *VMIsolation    `toml:"vm_isolation,omitempty"`
 }
 
-// followed are the keys that a running fleet follows at a reload.
+// followed are the keys that a running fleet follows at a reload. It has no vm_isolation: jobs are refused with it.
 var followed = map[string]bool{
 	"policy": true, "instance_acquire_timeout": true, "prefetch_images": true, "prefetch_recent_images": true,
-	"log_internal_ip": true, "log_external_ip": true,
+	"log_internal_ip": true, "log_external_ip": true, "vm_isolation": true,
 }
 
 // Frozen returns the keys in which a differs from other although a running fleet does not follow them: what it was
