@@ -16,5 +16,5 @@ func main() {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 	})
-	os.Exit(commands.ExitCode(os.Stderr, app.Run(context.Background(), os.Args)))
+	os.Exit(app.ExitCode(app.Run(context.Background(), os.Args)))
 }

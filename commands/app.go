@@ -37,8 +37,14 @@ const (
 	flagLogFormat = "log-format"
 )
 
-// New returns the program's command.
-func New(env Environment) *cli.Command {
+// Program is the command line of the program.
+type Program struct {
+	*cli.Command
+	log *logrus.Logger
+}
+
+// New returns the program.
+func New(env Environment) Program {
 	log := newLogger(env.Stderr)
 	if err := setHome(); err != nil {
 		log.WithError(err).Warning("Paths in the home directory cannot be found")
@@ -100,11 +106,12 @@ func New(env Environment) *cli.Command {
 		}, serviceCommands(env, log)...),
 	}
 	fitHelp(app, nil)
-	return app
+	return Program{Command: app, log: log}
 }
 
-// ExitCode tells the user of an error, once, and returns the process's exit code.
-func ExitCode(stderr io.Writer, err error) int {
+// ExitCode tells of an error, once, and returns the process's exit code. The error is the last entry of the log, in its
+// format, without its secrets, and in the system's log if that is written.
+func (p Program) ExitCode(err error) int {
 	if err == nil {
 		return 0
 	}
@@ -114,9 +121,17 @@ func ExitCode(stderr io.Writer, err error) int {
 		code = exit.ExitCode()
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "\x1b[31;1mFATAL: %s\x1b[0;m\n", text)
+		tellFatal(p.log, text)
 	}
 	return code
+}
+
+// tellFatal logs why the process ends, whatever the level of the log.
+func tellFatal(log *logrus.Logger, text string) {
+	if !log.IsLevelEnabled(logrus.FatalLevel) {
+		log.SetLevel(logrus.FatalLevel)
+	}
+	log.Log(logrus.FatalLevel, text)
 }
 
 func configFlag() cli.Flag {

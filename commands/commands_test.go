@@ -2,7 +2,9 @@ package commands_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -234,4 +236,20 @@ func TestTheFleetCommandSaysWhatIsMissing(t *testing.T) {
 func TestRunRefusesAConfigurationThatCannotBeUsed(t *testing.T) {
 	_, _, err := run(t, "", "run", "--config", write(t, "concurrent = 0"))
 	require.ErrorContains(t, err, "concurrent is 0")
+}
+
+func TestTheErrorThatEndsTheProcessIsAnEntryOfTheLog(t *testing.T) {
+	for _, level := range []string{"info", "panic"} {
+		var errs bytes.Buffer
+		app := commands.New(commands.Environment{Version: version.Get(), Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &errs})
+		path := write(t, "concurrent = glrt-abcdefghijklmnop\n")
+		require.Equal(t, 1, app.ExitCode(app.Run(t.Context(), []string{"gitlab-runner", "--log-format", "json", "--log-level", level, "run", "--config", path})))
+		lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+		var last struct{ Level, Msg string }
+		for _, line := range lines {
+			require.NoError(t, json.Unmarshal([]byte(line), &last), line)
+		}
+		require.Equal(t, "fatal", last.Level)
+		require.Contains(t, last.Msg, "decoding configuration file "+path)
+	}
 }

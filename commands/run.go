@@ -51,7 +51,7 @@ func runCommand(env Environment, log *logrus.Logger) *cli.Command {
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if underServiceManager() {
-				return serve(c.String(flagService), func(signals <-chan manager.Signal) error {
+				return serve(log, c.String(flagService), func(signals <-chan manager.Signal) error {
 					return run(ctx, env, log, c, signals)
 				})
 			}

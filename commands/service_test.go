@@ -117,7 +117,7 @@ func runWith(t *testing.T, init InitSystem, args ...string) (stdout, stderr stri
 	t.Helper()
 	var out, errs bytes.Buffer
 	app := New(Environment{Version: version.Get(), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Init: init})
-	code = ExitCode(&errs, app.Run(t.Context(), append([]string{"gitlab-runner"}, args...)))
+	code = app.ExitCode(app.Run(t.Context(), append([]string{"gitlab-runner"}, args...)))
 	return out.String(), errs.String(), code
 }
 
@@ -133,7 +133,7 @@ func TestServiceCommandsSayWhatBecameOfThem(t *testing.T) {
 		{fakeInit{}, "status", "", "x: Service status unknown\n", 1},
 		{fakeInit{err: service.ErrNotInstalled}, "status", "", "x: the service is not installed\n", 1},
 		{fakeInit{}, "start", "", "", 0},
-		{fakeInit{err: errors.New("no such unit")}, "stop", "", "\x1b[31;1mFATAL: failed to stop x: no such unit\x1b[0;m\n", 1},
+		{fakeInit{err: errors.New("no such unit")}, "stop", "", "\x1b[31;1mFATAL: failed to stop x: no such unit             \x1b[0;m\n", 1},
 	} {
 		stdout, stderr, code := runWith(t, &test.init, test.command, "--service", "x")
 		require.Equal(t, test.stdout, stdout)

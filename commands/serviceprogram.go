@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"github.com/kardianos/service"
+	"github.com/sirupsen/logrus"
 
 	"gitlab.com/gitlab-org/gitlab-runner/commands/manager"
 )
@@ -72,10 +73,13 @@ func (p *serviceProgram) end(signal manager.Signal) error {
 func underServiceManager() bool { return runtime.GOOS == "windows" && !service.Interactive() }
 
 // serve works under the service manager until that stops it.
-func serve(name string, work func(<-chan manager.Signal) error) error {
-	program := newServiceProgram(work, func(error) {
+func serve(log *logrus.Logger, name string, work func(<-chan manager.Signal) error) error {
+	program := newServiceProgram(work, func(err error) {
 		// The service manager gets no other word of a program that gives up; it restarts it as it is
 		// told to. What happened is in the log.
+		if err != nil {
+			tellFatal(log, err.Error())
+		}
 		os.Exit(1)
 	})
 	s, err := service.New(program, &service.Config{Name: name})

@@ -94,7 +94,7 @@ func TestAVerificationThatFailsEndsTheProcessBeforeAnyRequest(t *testing.T) {
 	require.Equal(t, coordinator.StatePending, job.State())
 	log := s.Manager.LogText()
 	require.Contains(t, log, "The last lines of the boot verification's job:")
-	require.Contains(t, log, `FATAL: the boot verification failed: runner \"rig-docker-autoscaler\"`)
+	require.Contains(t, log, `"level":"fatal","msg":"the boot verification failed: runner \"rig-docker-autoscaler\""`)
 	require.Equal(t, 1, strings.Count(log, `"level":"error"`), log)
 	require.NotContains(t, log, s.Coordinator.RunnerToken())
 	require.Empty(t, s.Fleet.Alive(), "instances outlived the manager")
