@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -83,38 +84,35 @@ func (m *Manager) saveTokensAgain() {
 	}
 }
 
-// saveTokens puts the new tokens into force and into the file, which is read for it, so that nothing is lost that
+// errNoEntry: somebody is writing the file, or has removed the entry from it.
+var errNoEntry = errors.New("the file has no entry with the former token")
+
+// saveTokens puts the new tokens into the file and into force. The file is read for it, so that nothing is lost that
 // somebody wrote during the exchange. Where that fails the tokens are kept for another try. The caller holds loading.
 func (m *Manager) saveTokens() {
 	file, err := config.Load(m.options.ConfigPath)
-	usable := err == nil
-	if !usable {
-		file = withOwnRunners(m.Config())
+	if err == nil && !m.adopt(file) {
+		err = errNoEntry
 	}
-	if !m.adopt(file) {
-		if usable {
-			// Nobody has the old ones any more.
-			clear(m.exchanged)
-		}
-		return
-	}
-	if usable {
+	if err == nil {
 		err = file.Save()
 	}
-	if err != nil {
-		if m.tellUnsaved(err) {
-			m.apply(file)
-		}
+	if err == nil {
+		m.options.Metrics.configSaved.Inc()
+		clear(m.exchanged)
+		m.apply(file)
 		return
 	}
-	m.options.Metrics.configSaved.Inc()
-	clear(m.exchanged)
-	m.apply(file)
+	if m.tellUnsaved(err) {
+		m.options.Metrics.configNotSaved.Inc()
+		own := withOwnRunners(m.Config())
+		m.adopt(own)
+		m.apply(own)
+	}
 }
 
 // tellUnsaved says once of each token that it is not in the file. It returns whether there was anything to say.
 func (m *Manager) tellUnsaved(err error) bool {
-	m.options.Metrics.configNotSaved.Inc()
 	news := false
 	for old, token := range m.exchanged {
 		if !token.complained {

@@ -93,34 +93,40 @@ func TestAnExchangeKeepsWhatIsWrittenMeanwhile(t *testing.T) {
 }
 
 func TestANewTokenIsSavedOnceTheFileCanBeWritten(t *testing.T) {
-	p := &provider{}
-	b := start(t, p, "concurrent = 1")
-	token := b.gitlab.RunnerToken()
-	b.writeOld("concurrent = 1")
-	slow := b.gitlab.Inject(coordinator.Fault{Endpoint: coordinator.EndpointResetToken, Delay: time.Second})
-	b.signal(manager.Reload, "hangup")
-	require.Eventually(t, func() bool { return slow.Hits() == 1 }, 20*time.Second, time.Millisecond)
-	// What somebody is about to write is no configuration yet.
-	require.NoError(t, os.WriteFile(b.path, []byte("concurrent = "), 0o600))
-	require.Eventually(t, func() bool { return b.manager.Config().Runners[0].Token != token }, 20*time.Second, time.Millisecond)
-	jobs := b.enqueue(1)
-	b.wait(jobs)
-	require.Equal(t, coordinator.StateSuccess, jobs[0].State())
+	for name, spoil := range map[string]func(path string) error{
+		"no configuration yet": func(path string) error { return os.WriteFile(path, []byte("concurrent = "), 0o600) },
+		"no file":              os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, &provider{}, "concurrent = 1")
+			token := b.gitlab.RunnerToken()
+			b.writeOld("concurrent = 1")
+			slow := b.gitlab.Inject(coordinator.Fault{Endpoint: coordinator.EndpointResetToken, Delay: time.Second})
+			b.signal(manager.Reload, "hangup")
+			require.Eventually(t, func() bool { return slow.Hits() == 1 }, 20*time.Second, time.Millisecond)
+			require.NoError(t, spoil(b.path))
+			require.Eventually(t, func() bool { return b.manager.Config().Runners[0].Token != token }, 20*time.Second, time.Millisecond)
+			jobs := b.enqueue(1)
+			b.wait(jobs)
+			require.Equal(t, coordinator.StateSuccess, jobs[0].State())
 
-	// With the old token, which is void.
-	b.write("concurrent = 7")
-	b.signal(manager.Reload, "hangup")
-	require.Eventually(t, func() bool {
-		file, err := config.Load(b.path)
-		return err == nil && file.Concurrent == 7 && file.Runners[0].Token == b.manager.Config().Runners[0].Token && file.Runners[0].Token != token
-	}, 20*time.Second, 10*time.Millisecond)
-	b.signal(manager.Graceful, "quit")
-	require.NoError(t, b.end())
-	told := 0
-	for _, entry := range b.log.AllEntries() {
-		if strings.HasPrefix(entry.Message, "The new token could not be saved") {
-			told++
-		}
+			// With the old token, which is void.
+			b.write("concurrent = 7")
+			b.signal(manager.Reload, "hangup")
+			require.Eventually(t, func() bool {
+				file, err := config.Load(b.path)
+				return err == nil && file.Concurrent == 7 && file.Runners[0].Token == b.manager.Config().Runners[0].Token && file.Runners[0].Token != token
+			}, 20*time.Second, 10*time.Millisecond)
+			b.signal(manager.Graceful, "quit")
+			require.NoError(t, b.end())
+			told := 0
+			for _, entry := range b.log.AllEntries() {
+				if strings.HasPrefix(entry.Message, "The new token could not be saved") {
+					told++
+				}
+			}
+			require.Equal(t, 1, told)
+		})
 	}
-	require.Equal(t, 1, told)
 }
