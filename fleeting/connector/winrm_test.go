@@ -103,7 +103,7 @@ func TestWinRMRunEndsWithItsContext(t *testing.T) {
 	client := server.connect(t)
 	cause := errors.New("the job was cancelled")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := client.Run(ctx, RunOptions{Command: "echo started; sleep 1000", Stdout: writerFunc(func(p []byte) (int, error) {
+	err := client.Run(ctx, RunOptions{Command: "echo started; exec sleep 1000", Stdout: writerFunc(func(p []byte) (int, error) {
 		if len(p) > 0 {
 			cancel(cause)
 		}
