@@ -35,6 +35,8 @@ const (
 	flagPassword  = "password"
 	flagJSON      = "json"
 	flagLogFormat = "log-format"
+
+	flagCPUProfile = "cpuprofile"
 )
 
 // Program is the command line of the program.
@@ -49,6 +51,7 @@ func New(env Environment) Program {
 	if err := setHome(); err != nil {
 		log.WithError(err).Warning("Paths in the home directory cannot be found")
 	}
+	profile := &cpuProfile{}
 	app := &cli.Command{
 		Name:                  "gitlab-runner",
 		Usage:                 "run GitLab CI/CD jobs",
@@ -70,11 +73,13 @@ func New(env Environment) Program {
 			&cli.BoolFlag{Name: flagDebug, Usage: "log at debug level", Sources: fromEnv("RUNNER_DEBUG")},
 			&cli.StringFlag{Name: flagLogLevel, Aliases: []string{"l"}, Usage: "log at `LEVEL`: debug, info, warn, error, fatal, panic", Sources: fromEnv("LOG_LEVEL")},
 			&cli.StringFlag{Name: flagLogFormat, Usage: "log in `FORMAT`: runner, text, json", Sources: fromEnv("LOG_FORMAT")},
+			&cli.StringFlag{Name: flagCPUProfile, Usage: "write a profile of the CPU's use to `FILE` until the command ends", Sources: fromEnv("CPU_PROFILE"), Local: true},
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true},
 		},
 		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {
-			return ctx, setUpLogging(log, c)
+			return ctx, errors.Join(setUpLogging(log, c), profile.start(c.String(flagCPUProfile)))
 		},
+		After: func(context.Context, *cli.Command) error { return profile.stop() },
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Bool("version") {
 				_, err := fmt.Fprint(env.Stdout, env.Version.Extended())

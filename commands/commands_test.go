@@ -253,3 +253,17 @@ func TestTheErrorThatEndsTheProcessIsAnEntryOfTheLog(t *testing.T) {
 		require.Contains(t, last.Msg, "decoding configuration file "+path)
 	}
 }
+
+func TestAProfileOfTheCPUIsWrittenWhereItIsWanted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cpu.prof")
+	for _, args := range [][]string{{"--version"}, {"run", "--config", write(t, "concurrent = 0")}} {
+		_, _, err := run(t, "", append([]string{"--cpuprofile", path}, args...)...)
+		require.Equal(t, args[0] == "run", err != nil, "%v", err)
+		profile, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, []byte{0x1f, 0x8b}, profile[:2], "it is compressed by gzip")
+		require.NoError(t, os.Remove(path))
+	}
+	_, _, err := run(t, "", "--cpuprofile", filepath.Join(path, "no-folder"), "--version")
+	require.ErrorContains(t, err, "--cpuprofile: open ")
+}
