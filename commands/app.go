@@ -37,6 +37,7 @@ const (
 	flagLogFormat = "log-format"
 
 	flagCPUProfile = "cpuprofile"
+	envCPUProfile  = "CPU_PROFILE"
 )
 
 // Program is the command line of the program.
@@ -73,7 +74,7 @@ func New(env Environment) Program {
 			&cli.BoolFlag{Name: flagDebug, Usage: "log at debug level", Sources: fromEnv("RUNNER_DEBUG")},
 			&cli.StringFlag{Name: flagLogLevel, Aliases: []string{"l"}, Usage: "log at `LEVEL`: debug, info, warn, error, fatal, panic", Sources: fromEnv("LOG_LEVEL")},
 			&cli.StringFlag{Name: flagLogFormat, Usage: "log in `FORMAT`: runner, text, json", Sources: fromEnv("LOG_FORMAT")},
-			&cli.StringFlag{Name: flagCPUProfile, Usage: "write a profile of the CPU's use to `FILE` until the command ends", Sources: fromEnv("CPU_PROFILE"), Local: true},
+			&cli.StringFlag{Name: flagCPUProfile, Usage: "write a profile of the CPU's use to `FILE` until the command ends", Sources: fromEnv(envCPUProfile), Local: true},
 			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true},
 		},
 		Before: func(ctx context.Context, c *cli.Command) (context.Context, error) {

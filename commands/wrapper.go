@@ -74,7 +74,7 @@ func wrap(ctx context.Context, env Environment, log *logrus.Logger, c *cli.Comma
 		return err
 	}
 	process := supervisor.New(supervisor.Options{
-		Path: program, Args: args, Env: withoutInit(os.Environ()), Stdout: env.Stdout, Stderr: env.Stderr, Log: log,
+		Path: program, Args: args, Env: childEnviron(os.Environ()), Stdout: env.Stdout, Stderr: env.Stderr, Log: log,
 	})
 	server := supervisor.Serve(listener, process, log)
 	defer server.Close()
@@ -87,10 +87,13 @@ func wrap(ctx context.Context, env Environment, log *logrus.Logger, c *cli.Comma
 	return terminate(process, timeout, signals)
 }
 
-// withoutInit is an environment without the line to the init system, which is the wrapper's. A process
-// that said there that it ends would have the wrapper ended before its jobs are done.
-func withoutInit(environ []string) []string {
-	return slices.DeleteFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, "NOTIFY_SOCKET=") })
+// childEnviron is this environment without what is the wrapper's own: its line to the init system, as a process that
+// said there that it ends would have the wrapper ended before its jobs are done, and the file of its profile.
+func childEnviron(environ []string) []string {
+	return slices.DeleteFunc(environ, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return name == "NOTIFY_SOCKET" || name == envCPUProfile
+	})
 }
 
 // supervise returns when a signal, or ctx, says that it is over.
